@@ -1,0 +1,1 @@
+"""Backroom's agent: one per laptop, beside the shop's business platform."""

@@ -1,0 +1,142 @@
+"""Values that describe a live database's schema (DESIGN section 3). Pure: filled by ``agent.database.reflect``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column.
+
+    ``type`` is PostgreSQL's own text for it (``format_type``: ``numeric(10,2)``, ``"OrderStatus"``, ``text[]``).
+    ``enum`` names the enum type behind it, also for an array of one. ``identity`` is ``""``, ``"a"`` (always) or
+    ``"d"`` (by default). A ``generated`` column is computed by the database and never travels. ``sequence`` is the
+    sequence that feeds it (serial and identity columns), quoted and ready for ``::regclass``.
+    """
+
+    name: str
+    type: str
+    not_null: bool = False
+    default: str | None = None
+    identity: str = ""
+    generated: bool = False
+    enum: str | None = None
+    sequence: str | None = None
+
+    @property
+    def fills_itself(self) -> bool:
+        """Whether a row may be inserted without a value for this column."""
+        return not self.not_null or self.default is not None or bool(self.identity) or self.generated
+
+
+@dataclass(frozen=True, slots=True)
+class UniqueKey:
+    """A primary key, unique constraint or unique index.
+
+    ``columns`` is empty where an expression takes part; ``definition`` is ``pg_get_indexdef`` and always there.
+    ``predicate`` is the WHERE of a partial index.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    primary: bool = False
+    nulls_not_distinct: bool = False
+    predicate: str | None = None
+    definition: str = ""
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is made of whole columns over all rows."""
+        return bool(self.columns) and self.predicate is None
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignKey:
+    """A foreign key; ``columns`` of the table point at ``references_columns`` of ``references``, pairwise."""
+
+    name: str
+    columns: tuple[str, ...]
+    references: str
+    references_columns: tuple[str, ...]
+    on_delete: str = "no action"
+    on_update: str = "no action"
+    deferrable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table, visible on the ``search_path``. ``namespace`` is its PostgreSQL schema; ``name`` its SQL name.
+
+    ``owned`` tells whether the database user owns it, ``readable`` whether it may SELECT from it.
+    """
+
+    name: str
+    namespace: str
+    columns: tuple[Column, ...]
+    keys: tuple[UniqueKey, ...] = ()
+    foreign_keys: tuple[ForeignKey, ...] = ()
+    owned: bool = True
+    readable: bool = True
+    estimated_rows: int = 0
+
+    @property
+    def primary_key(self) -> UniqueKey | None:
+        return next((key for key in self.keys if key.primary), None)
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """The columns that tell rows apart: the primary key, else a plain unique key of required columns, else ()."""
+        if self.primary_key:
+            return self.primary_key.columns
+        required = {column.name for column in self.columns if column.not_null}
+        for key in sorted(self.keys, key=lambda key: (len(key.columns), key.name)):
+            if key.plain and set(key.columns) <= required:
+                return key.columns
+        return ()
+
+    @property
+    def stored_columns(self) -> tuple[Column, ...]:
+        """The columns that travel: all but generated ones."""
+        return tuple(column for column in self.columns if not column.generated)
+
+    def column(self, name: str) -> Column | None:
+        return next((column for column in self.columns if column.name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """The tables and enum types of one database. ``enums`` maps a type's name to its labels, in order."""
+
+    tables: Mapping[str, Table]
+    enums: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def fingerprint(self) -> str:
+        """Hex SHA-256 over what decides whether rows fit: tables, columns with types and nullability, keys, enums.
+
+        Names of constraints, ownership and row estimates do not count: they differ between equal laptops.
+        """
+        shape = {
+            "tables": {
+                name: {
+                    "columns": sorted([c.name, c.type, c.not_null, c.generated] for c in table.columns),
+                    "keys": sorted([list(k.columns), k.primary, k.predicate or ""] for k in table.keys),
+                    "foreign_keys": sorted(
+                        [list(f.columns), f.references, list(f.references_columns)] for f in table.foreign_keys
+                    ),
+                }
+                for name, table in self.tables.items()
+            },
+            "enums": {name: list(labels) for name, labels in self.enums.items()},
+        }
+        return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain values, for JSON."""
+        return {
+            "tables": {name: asdict(table) for name, table in self.tables.items()},
+            "enums": {name: list(labels) for name, labels in self.enums.items()},
+        }
