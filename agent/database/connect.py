@@ -1,0 +1,76 @@
+"""Opening the platform's database. asyncpg is used here and beside, nowhere else (DESIGN section 8)."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import asyncpg
+
+from agent.database.errors import BadAddress, LoginRefused, Unreachable, UnsupportedServer
+
+CONNECT_SECONDS = 15.0
+OLDEST_SERVER = 130000
+
+# Both ends of every transfer pin these, so that the text of a value is the same everywhere (DESIGN section 11).
+PINNED = {
+    "DateStyle": "ISO, YMD",
+    "TimeZone": "UTC",
+    "IntervalStyle": "postgres",
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+    "xmlbinary": "base64",
+    "client_encoding": "UTF8",
+    "standard_conforming_strings": "on",
+    "row_security": "off",
+    "jit": "off",
+    "work_mem": "64MB",
+    "statement_timeout": "0",
+    "lock_timeout": "10s",
+    "idle_in_transaction_session_timeout": "0",
+}
+
+# Prisma adds its own parameters to DATABASE_URL; a driver that does not know them fails.
+_PRISMA_ONLY = {"connection_limit", "pool_timeout", "pgbouncer", "socket_timeout", "connect_timeout", "sslaccept"}
+
+
+def server_address(url: str) -> tuple[str, str | None]:
+    """Split the platform's ``DATABASE_URL`` into a DSN for the driver and the schema that it names (or None).
+
+    Raises :class:`BadAddress` where the text is no PostgreSQL address.
+    """
+    parts = urlsplit(url.strip())
+    if parts.scheme not in {"postgres", "postgresql"}:
+        raise BadAddress("The database address does not start with postgresql://.")
+    try:
+        _ = parts.port
+    except ValueError as error:
+        raise BadAddress("The port in the database address is not a number from 1 to 65535.") from error
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    namespace = query.pop("schema", None)
+    kept = {name: value for name, value in query.items() if name not in _PRISMA_ONLY}
+    return urlunsplit(parts._replace(scheme="postgresql", query=urlencode(kept))), namespace
+
+
+async def connect(url: str, *, application_name: str = "backroom") -> asyncpg.Connection:
+    """A connection with the pinned settings. ``url`` as the platform writes it (``?schema=`` sets the search path).
+
+    Raises :class:`Unreachable`, :class:`LoginRefused`, :class:`BadAddress` or :class:`UnsupportedServer`.
+    """
+    dsn, namespace = server_address(url)
+    settings = {**PINNED, "application_name": application_name}
+    if namespace:
+        settings["search_path"] = '"' + namespace.replace('"', '""') + '"'
+    try:
+        connection = await asyncpg.connect(dsn, timeout=CONNECT_SECONDS, server_settings=settings)
+    except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
+        raise LoginRefused(f"The database refused the login: {error}.") from error
+    except (asyncpg.ClientConfigurationError, ValueError) as error:
+        raise BadAddress(f"The database address cannot be used: {error}.") from error
+    except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        where = urlsplit(dsn).netloc.rpartition("@")[2] or "the local socket"
+        raise Unreachable(f"The database at {where} does not answer: {error or type(error).__name__}.") from error
+    if connection.get_server_version() < (OLDEST_SERVER // 10000,):
+        version = ".".join(map(str, connection.get_server_version()[:2]))
+        await connection.close()
+        raise UnsupportedServer(f"The database server is PostgreSQL {version}, which is too old.")
+    return connection
