@@ -1,0 +1,228 @@
+"""The settings of one agent: ``config.toml`` in the data folder, each overridable by ``BACKROOM_<NAME>``."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from agent.home import Home
+
+PREFIX = "BACKROOM_"
+
+
+class ConfigError(Exception):
+    """The settings cannot be used. ``hint`` says what to do next."""
+
+    code = "config"
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class NotSetUpError(ConfigError):
+    """There is no ``config.toml`` yet."""
+
+    code = "not-set-up"
+
+
+class BadConfigError(ConfigError):
+    """The file or an environment variable holds something that cannot be used; the message names the line."""
+
+    code = "bad-config"
+
+
+def _split(value: object) -> object:
+    """Lists come as TOML arrays, or from the environment as text with commas."""
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
+
+
+class Config(BaseModel):
+    """All settings. Immutable; :meth:`model_copy` or :func:`change` make a changed one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    database_url: SecretStr | None = Field(
+        None, description="The business database: postgresql://user:password@host/db"
+    )
+    name: str | None = Field(None, max_length=64, description="The name of this device, as the other devices show it")
+    port: int = Field(47600, ge=0, le=65535, description="The port for other devices (0: any free one)")
+    listen: Names = Field((), description="The addresses to listen on; empty means all")
+    peers: Names = Field((), description="Devices to try beside those found on the network: HOST or HOST:PORT")
+    tables_file: Path | None = Field(
+        None, description="Your classification of tables, if not tables.toml beside this file"
+    )
+    history_url: SecretStr | None = Field(None, description="Another history database: any SQLAlchemy URL")
+    conflicts: Literal["bundle", "newer", "local"] = Field("bundle", description="Which row wins in a restore")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What the log holds")
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, value: str | None) -> str | None:
+        if value is not None and (not value.strip() or not value.isprintable()):
+            raise ValueError("must be printable text")
+        return value.strip() if value else None
+
+    @field_validator("peers")
+    @classmethod
+    def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for address in value:
+            split_address(address, default_port=1)
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _postgres(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise ValueError("must be an address such as postgresql://user:password@localhost/shop")
+        return value
+
+    def database(self) -> str:
+        """The address of the business database, with its password: never print it (see :func:`mask`)."""
+        if self.database_url is None:
+            raise NotSetUpError(
+                "No business database is set.",
+                "Run `backroom init --database postgresql://user:password@localhost/shop`.",
+            )
+        return self.database_url.get_secret_value()
+
+    def device_name(self) -> str:
+        """The name of this device."""
+        if self.name is None:
+            raise NotSetUpError("This device has no name yet.", "Run `backroom init --name laptop-finance-001`.")
+        return self.name
+
+    def public(self) -> dict[str, Any]:
+        """All settings for showing to people: passwords are masked."""
+        shown = self.model_dump(mode="json")
+        for field in ("database_url", "history_url"):
+            secret: SecretStr | None = getattr(self, field)
+            shown[field] = mask(secret.get_secret_value()) if secret else None
+        return shown
+
+
+def split_address(address: str, default_port: int) -> tuple[str, int]:
+    """``HOST``, ``HOST:PORT`` or ``[IPV6]:PORT`` as host and port. Raises ``ValueError`` with a sentence."""
+    match = re.fullmatch(
+        r"(?:\[(?P<six>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^\s:/\[\]]+))(?::(?P<port>\d{1,5}))?", address.strip()
+    )
+    if match is None:
+        bare_ipv6 = re.fullmatch(r"[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%\w+)?", address.strip())
+        if bare_ipv6 is None:
+            raise ValueError(f"{address!r} is not HOST or HOST:PORT")
+        return bare_ipv6.group(), default_port
+    port = int(match["port"]) if match["port"] else default_port
+    if not 0 < port < 65536:
+        raise ValueError(f"{address!r} has a port outside 1-65535")
+    return match["six"] or match["host"], port
+
+
+def mask(text: str) -> str:
+    """``text`` with every password of a URL or ``password=`` setting in it replaced by ``***``."""
+    text = re.sub(r"(?P<head>\b[\w+.-]+://[^\s:/@]*:)[^\s/]*(?P<at>@)", r"\g<head>***\g<at>", text)
+    return re.sub(r"(?i)(?P<head>\b(?:password|passwd|pwd|passphrase)=)(?:'[^']*'|[^\s&;]+)", r"\g<head>***", text)
+
+
+def load(home: Home, environ: Mapping[str, str] = os.environ) -> Config:
+    """The settings of ``home``, environment variables over the file. Raises :class:`ConfigError`."""
+    text = _read(home)
+    values = _parse(home, text)
+    overrides = {
+        name: environ[PREFIX + name.upper()] for name in Config.model_fields if PREFIX + name.upper() in environ
+    }
+    return _validated(home, text, {**values, **overrides}, overrides)
+
+
+def change(home: Home, **changes: object) -> Config:
+    """Change settings in the file alone (the environment is left out), making the file where missing."""
+    text = _read(home) if home.config.exists() else ""
+    config = _validated(home, text, {**_parse(home, text), **changes}, changes)
+    save(home, config)
+    return config
+
+
+def save(home: Home, config: Config) -> None:
+    """Write the whole file anew (temp file, fsync, rename; mode 0600, since it holds a password)."""
+    home.ensure()
+    temporary = home.config.with_name(f".config.toml.{os.getpid()}")
+    try:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            file.write("\n".join(_lines(config)) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(home.config)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _read(home: Home) -> str:
+    try:
+        return home.config.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise NotSetUpError(
+            f"Backroom is not set up in {home.path}: there is no config.toml.",
+            "Run `backroom init --database URL --name NAME`, or choose the data folder with --home DIR.",
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadConfigError(f"{home.config} cannot be read: {error}.", "Check the file and its rights.") from error
+
+
+def _parse(home: Home, text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise BadConfigError(f"{home.config} is not valid TOML: {error}.", "Correct that line.") from error
+
+
+def _validated(home: Home, text: str, values: Mapping[str, object], overrides: Iterable[str]) -> Config:
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        name = str(first["loc"][0])
+        problem = (
+            "unknown setting" if first["type"] == "extra_forbidden" else str(first["msg"]).removeprefix("Value error, ")
+        )
+        where = _where(home, text, name, overrides)
+    known = ", ".join(Config.model_fields)
+    hint = f"Known settings: {known}." if problem == "unknown setting" else f"Correct {where}."
+    raise BadConfigError(f"{where}: {name}: {problem}.", hint)
+
+
+def _where(home: Home, text: str, name: str, overrides: Iterable[str]) -> str:
+    if name in overrides:
+        return f"the value given for {name} ({PREFIX}{name.upper()})"
+    pattern = re.compile(rf"\s*(\[+\s*)?[\"']?{re.escape(name)}[\"']?\s*[=.\]]")
+    lines = (number for number, line in enumerate(text.splitlines(), start=1) if pattern.match(line))
+    number = next(lines, None)
+    return f"{home.config}, line {number}" if number else str(home.config)
+
+
+def _lines(config: Config) -> Iterable[str]:
+    for name, field in Config.model_fields.items():
+        value = getattr(config, name)
+        yield f"# {field.description}"
+        shown = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if shown is None or shown == field.default:
+            yield f"# {name} = {_toml('' if field.default is None else field.default)}"
+        else:
+            yield f"{name} = {_toml(shown)}"
+
+
+def _toml(value: object) -> str:
+    """A TOML value. JSON's strings are TOML's, except for DEL and for escaped surrogates (none: not ASCII only)."""
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, int):
+        return str(value)
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
