@@ -1,0 +1,262 @@
+"""Finding laptops on the local network by mDNS (DNS-SD, RFC 6762 and 6763). Whatever it finds is a hint, never trusted.
+
+An agent is ``<node ID>._backroom._tcp.local.`` with the TXT record ``v=1`` and nothing else: names, roles and
+businesses are told only after TLS. An open invitation is ``<nameplate>._backroom-join._tcp.local.``, where the
+nameplate is the public number at the start of its code.
+
+Addresses come and go, so the machine's interfaces are looked at every ``poll`` seconds, and the sockets and the
+advertised addresses follow. A name that is already taken is never changed: it may be a clone, and is reported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+
+import ifaddr
+import structlog
+from zeroconf import (
+    InterfaceChoice,
+    IPVersion,
+    NonUniqueNameException,
+    ServiceInfo,
+    ServiceStateChange,
+    Zeroconf,
+)
+from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
+
+from agent.peers.address import Address, Origin
+from agent.peers.errors import DiscoveryError
+
+log = structlog.get_logger(__name__)
+
+AGENT_TYPE = "_backroom._tcp.local."
+WINDOW_TYPE = "_backroom-join._tcp.local."
+RESOLVE_SECONDS = 3.0
+RETRY_CLASH_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """An instance seen on the network: its label (node ID or nameplate) and where it says it is, best first."""
+
+    label: str
+    addresses: tuple[Address, ...]
+
+
+def local_addresses(interfaces: Sequence[str] | None = None) -> tuple[str, ...]:
+    """This machine's own IP addresses that a peer could use; only those in ``interfaces`` where that is given.
+
+    A machine without a network still has its loopback address, by which agents on it find each other.
+    """
+    found: set[str] = set()
+    for adapter in ifaddr.get_adapters():
+        for ip in adapter.ips:
+            text = ip.ip if isinstance(ip.ip, str) else ip.ip[0]
+            address = ipaddress.ip_address(text)
+            if interfaces is not None:
+                if text in interfaces:
+                    found.add(text)
+            elif not (address.is_loopback or address.is_link_local or address.is_unspecified):
+                found.add(text)
+    return tuple(sorted(found)) or ("127.0.0.1",)
+
+
+class Discovery:
+    """Advertises this agent and watches for others. Use as ``async with Discovery() as discovery``.
+
+    ``interfaces`` limits it to these IP addresses (all interfaces where None). ``on_change`` is called in the event
+    loop with each new or changed sighting of an agent, ``on_clash`` with a node ID that someone else advertises too.
+    """
+
+    def __init__(
+        self,
+        *,
+        interfaces: Sequence[str] | None = None,
+        poll: float = 2.0,
+        on_change: Callable[[Sighting], None] | None = None,
+        on_clash: Callable[[str], None] | None = None,
+    ) -> None:
+        self._only = list(interfaces) if interfaces is not None else None
+        self._poll = poll
+        self._on_change = on_change
+        self._on_clash = on_clash
+        self._zeroconf: AsyncZeroconf | None = None
+        self._browsers: list[AsyncServiceBrowser] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._published: dict[str, ServiceInfo] = {}
+        self._seen: dict[str, dict[str, Sighting]] = {AGENT_TYPE: {}, WINDOW_TYPE: {}}
+        self._changed = asyncio.Condition()
+
+    async def __aenter__(self) -> Discovery:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def start(self) -> None:
+        """Begin to browse. Raises ``DiscoveryError`` where mDNS cannot be used."""
+        try:
+            self._zeroconf = AsyncZeroconf(
+                interfaces=self._only if self._only is not None else InterfaceChoice.All,
+                ip_version=None if self._only is not None else IPVersion.All,
+            )
+            await self._zeroconf.zeroconf.async_wait_for_start()
+        except Exception as error:  # zeroconf raises OSError, RuntimeError and its own errors here
+            await self.close()
+            raise DiscoveryError(f"Looking for laptops by mDNS does not work here: {error}.") from error
+        self._browsers = [
+            AsyncServiceBrowser(self._zeroconf.zeroconf, [AGENT_TYPE, WINDOW_TYPE], handlers=[self._on_state])
+        ]
+        self._spawn(self._watch_interfaces())
+
+    async def close(self) -> None:
+        """Say goodbye and stop."""
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for browser in self._browsers:
+            await browser.async_cancel()
+        self._browsers = []
+        if self._zeroconf is not None:
+            await self._zeroconf.async_close()
+            self._zeroconf = None
+        self._published.clear()
+
+    def sightings(self) -> Mapping[str, Sighting]:
+        """Agents seen lately, by node ID. They may be gone already: a goodbye is easily lost."""
+        return dict(self._seen[AGENT_TYPE])
+
+    async def wait_for(self, node_id: str, within: float = 3.0) -> Sighting | None:
+        """The sighting of an agent, waiting up to ``within`` seconds for it."""
+        return await self._wait(AGENT_TYPE, node_id, within)
+
+    async def find_window(self, nameplate: str, within: float = 5.0) -> Sighting | None:
+        """Where the invitation with this nameplate is open, waiting up to ``within`` seconds for it."""
+        return await self._wait(WINDOW_TYPE, nameplate, within)
+
+    async def advertise(self, node_id: str, port: int) -> None:
+        """Announce this agent until ``close``. A name that is taken is reported and tried again later."""
+        await self._publish(AGENT_TYPE, node_id, port)
+
+    async def open_window(self, nameplate: str, port: int) -> None:
+        """Announce an open invitation."""
+        await self._publish(WINDOW_TYPE, nameplate, port)
+
+    async def close_window(self, nameplate: str) -> None:
+        """Withdraw an invitation."""
+        info = self._published.pop(f"{nameplate}.{WINDOW_TYPE}", None)
+        if info is not None and self._zeroconf is not None:
+            await (await self._zeroconf.async_unregister_service(info))
+
+    async def _publish(self, kind: str, label: str, port: int) -> None:
+        name = f"{label}.{kind}"
+        self._published[name] = ServiceInfo(
+            kind,
+            name,
+            port=port,
+            properties={"v": "1"},
+            server=f"{label}.local.",
+            parsed_addresses=list(local_addresses(self._only)),
+        )
+        if not await self._register(name):
+            self._spawn(self._register_again(name))
+
+    async def _register(self, name: str) -> bool:
+        if self._zeroconf is None:
+            raise DiscoveryError("mDNS is not running.")
+        try:
+            await (await self._zeroconf.async_register_service(self._published[name], allow_name_change=False))
+        except NonUniqueNameException:
+            label = name.partition(".")[0]
+            log.warning("name-taken", label=label, reason="another device on this network advertises the same ID")
+            if self._on_clash is not None:
+                self._on_clash(label)
+            return False
+        return True
+
+    async def _register_again(self, name: str) -> None:
+        while name in self._published:
+            await asyncio.sleep(RETRY_CLASH_SECONDS)
+            if name in self._published and await self._register(name):
+                return
+
+    async def _watch_interfaces(self) -> None:
+        before = await asyncio.to_thread(local_addresses)
+        while True:
+            await asyncio.sleep(self._poll)
+            now = await asyncio.to_thread(local_addresses)
+            if now == before:
+                continue
+            log.info("network-changed", added=sorted(set(now) - set(before)), gone=sorted(set(before) - set(now)))
+            try:
+                await self._follow()
+            except Exception as error:  # half-configured interfaces fail in many ways; the next poll tries again
+                log.warning("network-change-failed", reason=str(error))
+                continue
+            before = now
+
+    async def _follow(self) -> None:
+        """Bring sockets and published addresses in line with the interfaces that there are now."""
+        if self._zeroconf is None:
+            return
+        for name, info in list(self._published.items()):
+            fresh = ServiceInfo(
+                info.type,
+                name,
+                port=info.port,
+                properties={"v": "1"},
+                server=info.server,
+                parsed_addresses=list(local_addresses(self._only)),
+            )
+            self._published[name] = fresh
+            if self._zeroconf.zeroconf.registry.async_get_info_name(name.lower()) is not None:
+                await (await self._zeroconf.async_update_service(fresh))
+        await self._zeroconf.async_update_interfaces()
+
+    def _on_state(self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
+        if state_change is ServiceStateChange.Removed:
+            self._spawn(self._forget(service_type, name))
+        else:
+            self._spawn(self._resolve(zeroconf, service_type, name))
+
+    async def _resolve(self, zeroconf: Zeroconf, kind: str, name: str) -> None:
+        info = AsyncServiceInfo(kind, name)
+        if not await info.async_request(zeroconf, int(RESOLVE_SECONDS * 1000)) or not info.port:
+            return
+        hosts = info.parsed_scoped_addresses()
+        addresses = sorted((Address(host, info.port, Origin.MDNS) for host in hosts), key=lambda each: each.rank)
+        label = name[: -len(kind) - 1]
+        sighting = Sighting(label, tuple(addresses))
+        if not addresses or self._seen[kind].get(label) == sighting:
+            return
+        async with self._changed:
+            self._seen[kind][label] = sighting
+            self._changed.notify_all()
+        if kind == AGENT_TYPE and self._on_change is not None:
+            self._on_change(sighting)
+
+    async def _forget(self, kind: str, name: str) -> None:
+        async with self._changed:
+            self._seen[kind].pop(name[: -len(kind) - 1], None)
+            self._changed.notify_all()
+
+    async def _wait(self, kind: str, label: str, within: float) -> Sighting | None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within), self._changed:
+                await self._changed.wait_for(lambda: label in self._seen[kind])
+        return self._seen[kind].get(label)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("discovery-failed", reason=str(error), kind=type(error).__name__)
