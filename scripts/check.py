@@ -22,7 +22,8 @@ def main() -> None:
     """Runs the checks named on the command line, one after the other."""
     bootstrap.enter()
     wanted = sys.argv[1:] or list(CHECKS)
-    if unknown := [name for name in wanted if name not in CHECKS]:
+    unknown = [name for name in wanted if name not in CHECKS]
+    if unknown:
         print(f"no such check: {', '.join(unknown)} (there are: {', '.join(CHECKS)})", file=sys.stderr)
         sys.exit(2)
     failed = []
