@@ -173,9 +173,7 @@ def _leads_to_business(
     if rule is None or rule.common or name in path:
         return False
     targets = (target_of(schema.tables[name], column, rule, schema) for column in rule.travels_with + rule.owners)
-    return any(
-        _leads_to_business(target[0], schema, rules, businesses, path | {name}) for target in targets if target
-    )
+    return any(_leads_to_business(target[0], schema, rules, businesses, path | {name}) for target in targets if target)
 
 
 def _by_relations(schema: Schema, catalogue: Catalogue, rules: dict[str, TableRule], unknown: list[str]) -> None:

@@ -1,0 +1,114 @@
+"""One read-only snapshot of the platform's database, with its schema known to be the schema of the snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import asyncpg
+
+from agent.database.connect import connect
+from agent.database.errors import LockTimeout, NoRights, SchemaChanged, translating
+from agent.database.names import qualified
+from agent.database.reflect import reflect
+from agent.database.scope import prepare_scope
+from agent.tables.catalogue import Catalogue, TableClass
+from agent.tables.infer import Classification, classify
+from agent.tables.schema import Schema
+
+_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A connection inside a ``REPEATABLE READ READ ONLY`` transaction that holds ACCESS SHARE locks on what it reads."""
+
+    connection: asyncpg.Connection
+    schema: Schema
+    classification: Classification
+    server_version: str
+
+
+def scoped_tables(classification: Classification) -> tuple[str, ...]:
+    """The tables that may need a scope table: all business tables, in the order of ``scope_rules``."""
+    return classification.of_class(TableClass.BUSINESS)
+
+
+@asynccontextmanager
+async def open_snapshot(
+    url: str,
+    catalogue: Catalogue,
+    reads: Callable[[Classification], Iterable[str]],
+    *,
+    doing: str,
+) -> AsyncIterator[Snapshot]:
+    """A snapshot with scope tables ready. ``reads`` names the tables that will be read; ``doing`` starts error sentences.
+
+    Like pg_dump it locks the tables before the snapshot is taken: a table that is rewritten or truncated meanwhile
+    would look empty in it. Raises errors of ``agent.database.errors``; the connection is closed in every case.
+    """
+    connection = await connect(url, application_name=f"backroom: {doing.lower()}")
+    try:
+        with translating(doing):
+            snapshot = await _begin(connection, url, catalogue, reads, doing)
+            yield snapshot
+            await connection.execute("ROLLBACK")
+            await connection.close(timeout=5)
+    finally:
+        if not connection.is_closed():
+            connection.terminate()
+
+
+async def _begin(
+    connection: asyncpg.Connection,
+    url: str,
+    catalogue: Catalogue,
+    reads: Callable[[Classification], Iterable[str]],
+    doing: str,
+) -> Snapshot:
+    for _ in range(_TRIES):
+        before = await reflect(connection)
+        classification = classify(before, catalogue)
+        names = sorted(reads(classification))
+        _check_readable(before, names, doing)
+        await prepare_scope(connection, scoped_tables(classification))
+        await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        if names:
+            await _lock(connection, url, before, names, doing)
+        schema = await reflect(connection)
+        if schema.fingerprint() == before.fingerprint():
+            version = ".".join(str(part) for part in connection.get_server_version()[:2])
+            return Snapshot(connection, schema, classification, version)
+        await connection.execute("ROLLBACK")
+    raise SchemaChanged(f"{doing} stopped: the schema of the database keeps changing.")
+
+
+def _check_readable(schema: Schema, names: Iterable[str], doing: str) -> None:
+    closed = [name for name in names if not schema.tables[name].readable]
+    if closed:
+        shown = ", ".join(closed[:10]) + (f" and {len(closed) - 10} more" if len(closed) > 10 else "")
+        raise NoRights(f"{doing} failed: the database user may not read {shown}.")
+
+
+async def _lock(connection: asyncpg.Connection, url: str, schema: Schema, names: list[str], doing: str) -> None:
+    relations = ", ".join(qualified(schema.tables[name]) for name in names)
+    try:
+        await connection.execute(f"LOCK TABLE {relations} IN ACCESS SHARE MODE")
+    except asyncpg.LockNotAvailableError as error:
+        await connection.execute("ROLLBACK")
+        held = await _locked_by(connection, names)
+        raise LockTimeout(f"{doing} stopped: another program has locked {held or 'a table'}.") from error
+
+
+async def _locked_by(connection: asyncpg.Connection, names: list[str]) -> str:
+    """The tables under an exclusive lock and the programs that hold it, as far as this user may see them."""
+    rows = await connection.fetch(
+        "SELECT DISTINCT c.relname, a.application_name, a.pid FROM pg_locks l JOIN pg_class c ON c.oid = l.relation "
+        "LEFT JOIN pg_stat_activity a ON a.pid = l.pid WHERE l.granted AND l.mode = 'AccessExclusiveLock' "
+        "AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND c.relname = ANY($1::text[])",
+        names,
+    )
+    return ", ".join(
+        f"{row['relname']} ({row['application_name'] or 'unknown program'}, process {row['pid']})" for row in rows
+    )
