@@ -32,7 +32,7 @@ def pack(value: Value) -> bytes:
     return packed
 
 
-def unpack(data: bytes, *, what: str, error: type[ProtocolError], values: int, nesting: int) -> Value:
+def unpack(data: bytes | memoryview, *, what: str, error: type[ProtocolError], values: int, nesting: int) -> Value:
     """The value that ``data`` encodes, and nothing but that value.
 
     ``what`` names the bytes in messages and ``error`` is what is raised if ``pack`` could not have made them, if
@@ -50,8 +50,8 @@ class _Decoder:
 
     __slots__ = ("_data", "_error", "_left", "_what", "position")
 
-    def __init__(self, data: bytes, what: str, error: type[ProtocolError], values: int) -> None:
-        self._data = data
+    def __init__(self, data: bytes | memoryview, what: str, error: type[ProtocolError], values: int) -> None:
+        self._data = memoryview(data)
         self._what = what
         self._error = error
         self._left = values
@@ -87,7 +87,7 @@ class _Decoder:
         end = self.position + length
         if end > len(self._data):
             raise self._error(f"The {self._what} ends inside a value.")
-        taken = self._data[self.position : end]
+        taken = bytes(self._data[self.position : end])
         self.position = end
         return taken
 

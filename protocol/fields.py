@@ -64,6 +64,12 @@ class Fields:
             raise self._wrong(key, "an array")
         return value
 
+    def integers(self, key: str) -> tuple[int, ...]:
+        numbers = tuple(value for value in self.array(key) if type(value) is int)
+        if len(numbers) != len(self.array(key)):
+            raise self._wrong(key, "an array of numbers")
+        return numbers
+
     def texts(self, key: str) -> tuple[str, ...]:
         return tuple(as_text(value, f"{key} of the {self.what}", self._error) for value in self.array(key))
 

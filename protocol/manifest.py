@@ -129,7 +129,7 @@ class Manifest:
 
     def digest(self) -> bytes:
         """SHA-256 of the encoding: what the seal signs."""
-        return hashlib.sha256(self.encode()).digest()
+        return hashlib.sha256(pack(_to_value(self))).digest()
 
     @classmethod
     def decode(cls, data: bytes, limits: Limits = DEFAULT_LIMITS) -> Manifest:

@@ -1,0 +1,176 @@
+"""Frames: blocks of whole rows in PostgreSQL's COPY text, compressed and hashed one by one (FORMAT.md, "Frames").
+
+``encode_frame`` and ``decode_block`` are pure and hold no shared state: run them in threads. Only the chain, which is
+64 bytes of hashing a frame, has to be done in order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+import zstandard
+
+from protocol.canonical import Value, pack, unpack
+from protocol.errors import DecompressionBomb, FrameDamaged, FrameTooLarge, Malformed, WrongRowCount
+from protocol.limits import DEFAULT_LIMITS, Limits
+from protocol.records import Tag, prefix
+
+CHAIN_DOMAIN = b"backroom-bundle/1 chain\0"
+FRAME_DOMAIN = b"backroom-bundle/1 frame\0"
+DIGEST_SIZE = 32
+_FIELDS = struct.Struct(">IIIB")
+_LEVEL = 1
+
+
+class Codec(IntEnum):
+    """How a frame's data is stored."""
+
+    NONE = 0
+    ZSTD = 1
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedFrame:
+    """A block of rows as it is stored: ``data`` holds ``rows`` rows of entry ``entry`` of the manifest.
+
+    ``raw_length`` is the block's length in bytes once unpacked, ``digest`` the SHA-256 over all other fields.
+    """
+
+    entry: int
+    rows: int
+    raw_length: int
+    codec: Codec
+    data: bytes
+    digest: bytes
+
+
+def encode_frame(
+    entry: int, rows: int, block: bytes, *, compress: bool, limits: Limits = DEFAULT_LIMITS
+) -> EncodedFrame:
+    """``block`` (COPY text of ``rows`` whole rows, each ending in a newline) as a frame of entry ``entry``.
+
+    Data that does not shrink is stored as it is. Raises ``WrongRowCount`` if ``block`` does not hold ``rows`` rows,
+    ``FrameTooLarge`` if no reader would take it.
+    """
+    if len(block) > limits.frame_raw_bytes:
+        raise FrameTooLarge(f"A block of {rows} rows is {len(block)} bytes long; {limits.frame_raw_bytes} are allowed.")
+    if not 0 < rows <= limits.frame_rows:
+        raise WrongRowCount(f"A frame holds 1 to {limits.frame_rows} rows, not {rows}.")
+    _check_rows(block, rows)
+    codec, data = Codec.NONE, block
+    if compress:
+        packed = zstandard.ZstdCompressor(level=_LEVEL).compress(block)
+        if len(packed) < len(block):
+            codec, data = Codec.ZSTD, packed
+    digest = frame_digest(entry, rows, len(block), codec, data)
+    return EncodedFrame(entry, rows, len(block), codec, data, digest)
+
+
+def decode_block(frame: EncodedFrame, limits: Limits = DEFAULT_LIMITS) -> bytes:
+    """The rows of ``frame`` as COPY text, of exactly the declared length and number of rows.
+
+    Never takes more memory than the declared length and the limits allow. Raises ``FrameTooLarge``,
+    ``DecompressionBomb``, ``FrameDamaged`` or ``WrongRowCount``.
+    """
+    check_data(frame, limits)
+    block = frame.data
+    if frame.codec is Codec.ZSTD:
+        try:
+            block = zstandard.ZstdDecompressor().decompress(frame.data, allow_extra_data=False)
+        except zstandard.ZstdError as error:
+            raise FrameDamaged(f"The rows of a frame cannot be unpacked: {error}.") from None
+    if len(block) != frame.raw_length:
+        raise DecompressionBomb(f"A frame says {frame.raw_length} bytes but unpacks to {len(block)}.")
+    _check_rows(block, frame.rows)
+    return block
+
+
+def frame_digest(entry: int, rows: int, raw_length: int, codec: Codec, data: bytes) -> bytes:
+    """SHA-256 over a frame's fields and data; releases the interpreter lock for the data."""
+    digest = hashlib.sha256(FRAME_DOMAIN + _FIELDS.pack(entry, rows, raw_length, codec))
+    digest.update(data)
+    return digest.digest()
+
+
+def start_chain(header_record: bytes, manifest_record: bytes) -> bytes:
+    """The chain's value before the first frame."""
+    return hashlib.sha256(CHAIN_DOMAIN + header_record + manifest_record).digest()
+
+
+def next_chain(chain: bytes, digest: bytes) -> bytes:
+    """The chain's value after the frame with this digest."""
+    return hashlib.sha256(chain + digest).digest()
+
+
+def frame_record(frame: EncodedFrame, chain: bytes) -> bytes:
+    """The record of ``frame``; ``chain`` is the chain's value after it."""
+    fields: list[Value] = [frame.entry, frame.rows, frame.raw_length, int(frame.codec), chain]
+    # An array of six, its last value not copied twice: the data is most of the record.
+    head = b"\x96" + b"".join(pack(field) for field in fields) + _bin_header(len(frame.data))
+    return b"".join((prefix(Tag.FRAME, len(head) + len(frame.data)), head, frame.data))
+
+
+def parse_frame(payload: bytes | memoryview, limits: Limits) -> tuple[EncodedFrame, bytes]:
+    """The frame in ``payload`` and the chain's value that it states; the data is still packed.
+
+    Raises ``Malformed`` for what no writer makes and ``FrameTooLarge`` for a raw length over the limit.
+    """
+    value = unpack(payload, what="frame", error=Malformed, values=7, nesting=1)
+    if not isinstance(value, list) or len(value) != 6:
+        raise Malformed("A frame of the bundle is not an array of six values.")
+    entry, rows, raw_length = (_number(number, limits) for number in value[:3])
+    codec, chain, data = value[3:]
+    if type(codec) is not int or codec not in set(Codec):
+        raise Malformed("A frame of the bundle is stored in a way that this version does not know.")
+    if not isinstance(chain, bytes) or len(chain) != DIGEST_SIZE or not isinstance(data, bytes):
+        raise Malformed("A frame of the bundle does not have a digest and data.")
+    if rows == 0:
+        raise Malformed("A frame of the bundle has no rows.")
+    digest = frame_digest(entry, rows, raw_length, Codec(codec), data)
+    return EncodedFrame(entry, rows, raw_length, Codec(codec), data, digest), chain
+
+
+def check_data(frame: EncodedFrame, limits: Limits) -> None:
+    """Refuse a frame whose data could unpack to other than its raw length or take too much memory.
+
+    Looks at the first bytes of the data alone, so that a bomb is refused when it arrives.
+    """
+    if max(frame.raw_length, len(frame.data)) > limits.frame_raw_bytes:
+        raise FrameTooLarge(f"A frame unpacks to {frame.raw_length} bytes; {limits.frame_raw_bytes} are allowed.")
+    if frame.codec is Codec.NONE:
+        if len(frame.data) != frame.raw_length:
+            raise Malformed(f"A frame says {frame.raw_length} bytes but holds {len(frame.data)}.")
+        return
+    if len(frame.data) >= frame.raw_length:
+        raise Malformed("A frame is compressed although that does not make it shorter.")
+    try:
+        found = zstandard.get_frame_parameters(frame.data)
+    except zstandard.ZstdError:
+        raise FrameDamaged("The data of a frame is not zstandard.") from None
+    if found.content_size != frame.raw_length:
+        raise DecompressionBomb(f"A frame says {frame.raw_length} bytes, but its data does not.")
+    if found.window_size > max(limits.window_bytes, frame.raw_length) or found.dict_id:
+        raise DecompressionBomb("A frame needs more memory or another dictionary to unpack than is allowed.")
+
+
+def _number(value: object, limits: Limits) -> int:
+    if type(value) is not int or value > limits.frame_rows:
+        raise Malformed("A frame of the bundle has a field that is not a number of 32 bits.")
+    return value
+
+
+def _check_rows(block: bytes, rows: int) -> None:
+    found = block.count(b"\n")
+    if found != rows or not block.endswith(b"\n"):
+        raise WrongRowCount(f"A block should hold {rows} whole rows but holds {found} line ends.")
+
+
+def _bin_header(length: int) -> bytes:
+    if length < 1 << 8:
+        return b"\xc4" + length.to_bytes(1, "big")
+    if length < 1 << 16:
+        return b"\xc5" + length.to_bytes(2, "big")
+    return b"\xc6" + length.to_bytes(4, "big")
