@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 
 import asyncpg
@@ -14,7 +14,7 @@ _QUEUED_CHUNKS = 8
 
 async def copy_blocks(
     connection: asyncpg.Connection, query: str, *, block_bytes: int = BLOCK_BYTES
-) -> AsyncIterator[tuple[bytes, int]]:
+) -> AsyncGenerator[tuple[bytes, int], None]:
     """The rows of ``query`` as blocks of about ``block_bytes``, each with its number of rows.
 
     A block ends with a row's newline; a row longer than a block makes a longer one. The generator must be closed or

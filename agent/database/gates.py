@@ -32,46 +32,51 @@ def _all_set(edge: NeedEdge, alias: str) -> str:
     return " AND ".join(f"{alias}.{quote(column)} IS NOT NULL" for column in edge.columns)
 
 
-async def closure(connection: asyncpg.Connection, scope: Scope) -> list[Finding]:
-    """Included rows that refer to a row which exists and is neither included nor a device row."""
+async def closure(connection: asyncpg.Connection, scope: Scope, *, unclassified: bool = False) -> list[Finding]:
+    """Included rows that refer to a row which exists and is neither included nor a device row.
+
+    ``unclassified`` says that unclassified tables are in the backup too, in their own section.
+    """
     findings = []
     for edge in scope.rules.needs:
-        if not scope.scoped(edge.parent):
-            continue
-        child = scope.source(edge.child, "c")
-        parent = qualified(scope.schema.tables[edge.parent])
-        columns = ", ".join(f"c.{quote(column)}" for column in edge.columns)
-        join = " AND ".join(
-            f"p.{quote(theirs)} = n.{quote(ours)}"
-            for ours, theirs in zip(edge.columns, edge.parent_columns, strict=True)
-        )
-        rows = await connection.fetchval(
-            f"SELECT coalesce(sum(n.many), 0)::bigint FROM (SELECT {columns}, count(*) AS many FROM {child.where(_all_set(edge, 'c'))} "
-            f"GROUP BY {columns}) n JOIN {parent} p ON {join} LEFT JOIN {scope.scope_table(edge.parent)} s "
-            "ON s.tid = p.ctid AND s.oid = p.tableoid WHERE s.oid IS NULL"
-        )
-        if rows:
-            findings.append(
-                Finding(
-                    "closure", edge.child, edge.columns, rows, f"refer to rows of {edge.parent} that are not included"
-                )
-            )
+        if scope.scoped(edge.parent):
+            rows = await connection.fetchval(_missing_sql(scope, edge))
+            what = f"refer to rows of {edge.parent} that are not included"
+            findings += [Finding("closure", edge.child, edge.columns, rows, what)] if rows else []
     for edge in scope.rules.outside:
-        findings += await _outside(connection, scope, edge)
+        target = scope.classification.rule(edge.parent).table_class
+        if _may_stay_behind(target, edge, unclassified):
+            continue
+        source = scope.source(edge.child, "c")
+        rows = await connection.fetchval(f"SELECT count(*) FROM {source.where(_all_set(edge, 'c'))}")
+        what = f"refer to {edge.parent}, which is {target} and does not travel"
+        findings += [Finding("closure", edge.child, edge.columns, rows, what)] if rows else []
     return findings
 
 
-async def _outside(connection: asyncpg.Connection, scope: Scope, edge: NeedEdge) -> list[Finding]:
-    """References to a table that does not travel: fine to a device table, or where NULL can take their place."""
-    target = scope.classification.rule(edge.parent)
-    if target.table_class is TableClass.DEVICE or not edge.required:
-        if target.table_class is not TableClass.UNCLASSIFIED:
-            return []
-    rows = await connection.fetchval(f"SELECT count(*) FROM {scope.source(edge.child, 'c').where(_all_set(edge, 'c'))}")
-    if not rows:
-        return []
-    what = f"refer to {edge.parent}, which is {target.table_class} and does not travel"
-    return [Finding("closure", edge.child, edge.columns, rows, what)]
+def _missing_sql(scope: Scope, edge: NeedEdge) -> str:
+    """How many included rows of the child refer to a row of the parent that has no line in its scope table."""
+    columns = ", ".join(f"c.{quote(column)}" for column in edge.columns)
+    pairs = zip(edge.columns, edge.parent_columns, strict=True)
+    join = " AND ".join(f"p.{quote(theirs)} = n.{quote(ours)}" for ours, theirs in pairs)
+    child = scope.source(edge.child, "c").where(_all_set(edge, "c"))
+    return (
+        "SELECT coalesce(sum(n.many), 0)::bigint "
+        f"FROM (SELECT {columns}, count(*) AS many FROM {child} GROUP BY {columns}) n "
+        f"JOIN {qualified(scope.schema.tables[edge.parent])} p ON {join} "
+        f"LEFT JOIN {scope.scope_table(edge.parent)} s ON s.tid = p.ctid AND s.oid = p.tableoid WHERE s.oid IS NULL"
+    )
+
+
+def _may_stay_behind(target: TableClass, edge: NeedEdge, unclassified: bool) -> bool:
+    """Device rows are made fresh on the receiver; a transient row can be left out where NULL can take its place."""
+    match target:
+        case TableClass.DEVICE:
+            return True
+        case TableClass.UNCLASSIFIED:
+            return unclassified
+        case _:
+            return not edge.required
 
 
 async def leak(connection: asyncpg.Connection, scope: Scope) -> list[Finding]:

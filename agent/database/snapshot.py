@@ -22,7 +22,7 @@ _TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A connection inside a ``REPEATABLE READ READ ONLY`` transaction that holds ACCESS SHARE locks on what it reads."""
+    """A connection in a ``REPEATABLE READ READ ONLY`` transaction that holds ACCESS SHARE locks on what it reads."""
 
     connection: asyncpg.Connection
     schema: Schema
@@ -43,7 +43,7 @@ async def open_snapshot(
     *,
     doing: str,
 ) -> AsyncIterator[Snapshot]:
-    """A snapshot with scope tables ready. ``reads`` names the tables that will be read; ``doing`` starts error sentences.
+    """A snapshot with scope tables ready. ``reads`` names the tables to be read; ``doing`` starts error sentences.
 
     Like pg_dump it locks the tables before the snapshot is taken: a table that is rewritten or truncated meanwhile
     would look empty in it. Raises errors of ``agent.database.errors``; the connection is closed in every case.
@@ -106,7 +106,8 @@ async def _locked_by(connection: asyncpg.Connection, names: list[str]) -> str:
     rows = await connection.fetch(
         "SELECT DISTINCT c.relname, a.application_name, a.pid FROM pg_locks l JOIN pg_class c ON c.oid = l.relation "
         "LEFT JOIN pg_stat_activity a ON a.pid = l.pid WHERE l.granted AND l.mode = 'AccessExclusiveLock' "
-        "AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND c.relname = ANY($1::text[])",
+        "AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
+        "AND c.relname = ANY($1::text[])",
         names,
     )
     return ", ".join(

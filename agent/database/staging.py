@@ -1,0 +1,167 @@
+"""Staging: rows of a bundle in temporary tables, typed as the live tables are (DESIGN section 5).
+
+Values that may not fit are staged as text, checked, and only then cast, so that drift is a list of columns and counts
+and never a failed COPY.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+import asyncpg
+
+from agent.database.names import column_list, literal, qualified, quote
+from agent.tables.fit import AtMostCharacters, Check, Digits, Fit, NoValue, OneOf, Seconds, WholeNumber
+from agent.tables.schema import Table
+
+_NUMBER_BITS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class StagedColumn:
+    """A column of the bundle. ``known`` is whether the live table has it; ``fit`` how it goes in."""
+
+    name: str
+    known: bool
+    fit: Fit
+
+    @property
+    def as_text(self) -> bool:
+        return not self.known or self.fit.check is not None or self.fit.ignored
+
+    @property
+    def written(self) -> bool:
+        """Whether it goes into the live table."""
+        return self.known and not self.fit.ignored
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One entry of a bundle in its temporary table: ``index`` is the entry's, ``columns`` in the bundle's order."""
+
+    index: int
+    table: Table
+    columns: tuple[StagedColumn, ...]
+
+    @property
+    def name(self) -> str:
+        return f"backroom_stage_{self.index}"
+
+    @property
+    def relation(self) -> str:
+        return f"pg_temp.{quote(self.name)}"
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """Names of the columns that go into the live table."""
+        return tuple(column.name for column in self.columns if column.written)
+
+
+async def create_stage(connection: asyncpg.Connection, stage: Stage) -> None:
+    """Make the temporary table; it goes with the transaction."""
+    columns = ", ".join(
+        f"NULL::text AS {quote(column.name)}" if column.as_text else f"l.{quote(column.name)}"
+        for column in stage.columns
+    )
+    await connection.execute(
+        f"CREATE TEMP TABLE {quote(stage.name)} ON COMMIT DROP AS SELECT {columns} "
+        f"FROM {qualified(stage.table)} l WITH NO DATA"
+    )
+
+
+async def fill_stage(connection: asyncpg.Connection, stage: Stage, blocks: AsyncIterator[bytes]) -> int:
+    """Copy blocks of COPY text into the stage; returns the number of rows.
+
+    After an error the connection is of no use but to be terminated.
+    """
+    status = await connection.copy_to_table(
+        stage.name,
+        schema_name="pg_temp",
+        columns=[column.name for column in stage.columns],
+        source=blocks,
+    )
+    return int(status.rpartition(" ")[2])
+
+
+async def count_misfits(connection: asyncpg.Connection, stage: Stage) -> dict[str, int]:
+    """For each column whose values may not fit: how many do not. Columns without misfits are left out."""
+    return await _count(
+        connection,
+        stage,
+        {
+            column.name: _misfit(quote(column.name), column.fit)
+            for column in stage.columns
+            if column.fit.check is not None
+        },
+    )
+
+
+async def count_missing(connection: asyncpg.Connection, stage: Stage) -> dict[str, int]:
+    """For each column that is required here: how many staged rows have no value in it."""
+    required = {column.name for column in stage.table.columns if column.not_null}
+    return await _count(
+        connection, stage, {name: f"{quote(name)} IS NULL" for name in stage.written if name in required}
+    )
+
+
+async def settle_types(connection: asyncpg.Connection, stage: Stage) -> None:
+    """Give the columns that were staged as text, and whose values all fit, the types of the live table."""
+    changes: list[str] = []
+    for column in stage.columns:
+        target = stage.table.column(column.name)
+        if column.as_text and column.written and target is not None:
+            name = quote(column.name)
+            changes.append(f"ALTER COLUMN {name} TYPE {target.type} USING {name}::{target.type}")
+    if changes:
+        await connection.execute(f"ALTER TABLE {stage.relation} {', '.join(changes)}")
+
+
+async def _count(connection: asyncpg.Connection, stage: Stage, conditions: dict[str, str]) -> dict[str, int]:
+    if not conditions:
+        return {}
+    counts = ", ".join(f"count(*) FILTER (WHERE {condition})" for condition in conditions.values())
+    row = await connection.fetchrow(f"SELECT {counts} FROM {stage.relation}")
+    assert row is not None
+    return {name: rows for name, rows in zip(conditions, row.values(), strict=True) if rows}
+
+
+def _misfit(column: str, fit: Fit) -> str:
+    """Boolean SQL over the text ``column``: it holds a value that does not fit."""
+    assert fit.check is not None
+    if fit.array and not isinstance(fit.check, NoValue):
+        return f"EXISTS (SELECT FROM unnest({column}::text[]) element WHERE {_breaks('element', fit.check)})"
+    return f"({_breaks(column, fit.check)}) IS TRUE"
+
+
+def _breaks(value: str, check: Check) -> str:
+    match check:
+        case NoValue():
+            return f"{value} IS NOT NULL"
+        case AtMostCharacters(length):
+            return f"length({value}) > {length}"
+        case WholeNumber(size):
+            limit = 1 << (_NUMBER_BITS * size - 1)
+            number = f"{value}::numeric"
+            return f"{number} NOT BETWEEN -{limit} AND {limit - 1} OR {number} <> trunc({number})"
+        case Digits(precision, scale):
+            number = f"{value}::numeric"
+            whole = precision - scale
+            return (
+                f"{number} <> 'NaN' AND (abs({number}) = 'Infinity' OR abs({number}) >= 10::numeric ^ {whole} "
+                f"OR {number} <> round({number}, {scale}))"
+            )
+        case Seconds(base, digits):
+            first, _, rest = base.partition(" ")
+            return f"{value}::{base} <> {value}::{first}({digits}) {rest}".rstrip()
+        case OneOf(labels):
+            return f"{value} <> ALL (ARRAY[{_literals(labels)}]::text[])"
+
+
+def _literals(labels: Sequence[str]) -> str:
+    return ", ".join(literal(label) for label in labels)
+
+
+def staged_columns(stage: Stage, alias: str) -> str:
+    """The columns of a stage that are written, for a SELECT from ``alias``."""
+    return column_list(stage.written, alias)

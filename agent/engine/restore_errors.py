@@ -1,0 +1,70 @@
+"""Why a restore does not happen. Whenever one of these is raised, the database is as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agent.engine.errors import EngineError
+
+_SHOWN = 20
+
+
+class RestoreError(EngineError):
+    """Root of the restore's own refusals. ``details`` are the findings, each with ``as_dict`` or plain."""
+
+    code = "restore"
+    hint = "Nothing was changed."
+
+
+class DeviceTableRefused(RestoreError):
+    code = "device-table"
+    hint = "The bundle was made with another idea of which tables are device state. Update Backroom on both devices."
+
+
+class SchemaDrift(RestoreError):
+    code = "schema-drift"
+    hint = "Bring both platforms to the same version (run the platform's migrations here), then try again."
+
+
+class DuplicateRows(RestoreError):
+    code = "duplicate-rows"
+    hint = (
+        "These are different rows with the same number, name or code. Change one of each pair on one of the two "
+        "laptops, then make the backup again."
+    )
+
+
+class MissingReferences(RestoreError):
+    code = "missing-references"
+    hint = "Make a full backup instead, or classify the tables that were left out (`backroom tables`)."
+
+
+class PlanChanged(RestoreError):
+    code = "plan-changed"
+    hint = "Look at the new plan (`restore --plan`), then apply that one."
+
+
+class CountsDiffer(RestoreError):
+    code = "counts-differ"
+    hint = (
+        "Something in the database (a trigger, a rule) changed or swallowed rows. Everything was rolled back. "
+        "Look at the triggers of the named table."
+    )
+
+
+class BundleChanged(RestoreError):
+    code = "bundle-changed"
+    hint = "The file changed while it was read. Copy or fetch it again."
+
+
+class RowsRefused(RestoreError):
+    code = "rows-refused"
+    hint = "A rule of this database forbids a row of the bundle. Look at the named constraint; nothing was changed."
+
+
+def listed(message: str, findings: Sequence[object]) -> str:
+    """``message`` with the findings below it, one a line, at most twenty."""
+    lines = [message, *(f"  {finding}" for finding in findings[:_SHOWN])]
+    if len(findings) > _SHOWN:
+        lines.append(f"  ... and {len(findings) - _SHOWN} more")
+    return "\n".join(lines)
