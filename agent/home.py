@@ -180,6 +180,11 @@ class Home:
             return False
         return True
 
+    def sweep(self) -> None:
+        """Remove the lock files that dead processes left (they say nothing more than no file does)."""
+        for path in self.processes.glob("*"):
+            self.alive(path.name)
+
     @property
     def tag(self) -> str:
         """Eight letters that name this data folder, made once and kept in ``state/home``."""

@@ -75,7 +75,7 @@ class FileLock:
             if not try_lock(fd):
                 os.close(fd)
                 return False
-            if _names(self.path, fd):
+            if names(self.path, fd):
                 break
             os.close(fd)  # deleted between open and lock: the lock of a file without a name protects nothing
         os.ftruncate(fd, 0)
@@ -110,7 +110,7 @@ class FileLock:
         self.release()
 
 
-def _names(path: Path, fd: int) -> bool:
+def names(path: Path, fd: int) -> bool:
     """Whether ``path`` still is the file that ``fd`` has open."""
     try:
         return os.path.samestat(path.stat(), os.fstat(fd))

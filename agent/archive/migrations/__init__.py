@@ -1,0 +1,1 @@
+"""Migrations of the history database, run by ``agent.archive.storage``."""
