@@ -108,8 +108,11 @@ class Home:
         return self.state / "processes"
 
     def ensure(self) -> Home:
-        """Make all folders that are missing, for this user alone (mode 0700). Returns itself."""
-        folders = [self.path, self.identity, self.shop, self.archive, self.spool, self.state, self.logs, self.processes]
+        """Make all folders that are missing, for this user alone (mode 0700). Returns itself.
+
+        ``identity/`` and ``shop/`` are made by ``certs.store``, whole: that they exist means something.
+        """
+        folders = [self.path, self.archive, self.spool, self.state, self.logs, self.processes]
         folders += [self.archive / name for name in ("full", "business", "device")]
         for folder in folders:
             try:

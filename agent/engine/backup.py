@@ -7,6 +7,7 @@ import uuid
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from time import monotonic
@@ -97,15 +98,16 @@ async def backup(
     catalogue: Catalogue,
     request: BackupRequest,
     origin: Origin,
-    open_sink: Callable[[Manifest], AsyncSink],
+    open_sink: Callable[[Manifest], AbstractAsyncContextManager[Sink]],
     *,
     now: Callable[[], datetime],
     progress: Progress = silent,
 ) -> BackupResult:
     """Back up into the sink that ``open_sink`` makes once the manifest is known (and every gate has passed).
 
-    Raises errors of ``agent.database`` (rights, locks, lost connection), :class:`GateFailed`,
-    :class:`NothingToBackUp` and what the sink raises. The sink is left without being finished in that case.
+    The sink is committed where its block ends well, and thrown away where it does not. Raises errors of
+    ``agent.database`` (rights, locks, lost connection), :class:`GateFailed`, :class:`NothingToBackUp` and what the
+    sink raises.
     """
     started = monotonic()
     doing = "The backup"
@@ -137,14 +139,6 @@ async def backup(
             sealed = await asyncio.to_thread(writer.seal, origin.sign, origin.certificate)
             size += await _emit(sink, sealed)
     return BackupResult(manifest, size, raw, monotonic() - started)
-
-
-class AsyncSink(Protocol):
-    """A sink that is committed where its block ends well and thrown away where it does not."""
-
-    async def __aenter__(self) -> Sink: ...
-
-    async def __aexit__(self, *exception: object) -> bool | None: ...
 
 
 async def _emit(sink: Sink, data: bytes) -> int:

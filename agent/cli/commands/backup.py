@@ -1,0 +1,62 @@
+"""``backroom backup``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from agent.cli.output import count, duration, size
+from agent.cli.progress import shown
+from agent.cli.run import Session, command
+
+
+@command(name="backup")
+@click.option("--full", is_flag=True, help="All businesses and everything else that may go to another laptop.")
+@click.option("--business", "-b", metavar="B", help="One business, by its id, name or slug.")
+@click.option(
+    "--full-device", is_flag=True, help="All of this laptop, with its device state. Only it can restore that."
+)
+@click.option("--no-compress", is_flag=True, help="Keep the rows as they are (larger).")
+@click.option("--include-demo", is_flag=True, help="Take demo businesses along.")
+@click.option(
+    "--output", "-o", type=click.Path(path_type=Path), metavar="FILE", help="A file or folder instead of the archive."
+)
+async def backup(
+    session: Session,
+    full: bool,
+    business: str | None,
+    full_device: bool,
+    no_compress: bool,
+    include_demo: bool,
+    output: Path | None,
+) -> None:
+    """Make a backup: one signed file, kept in the archive.
+
+    \b
+      backroom backup --full
+      backroom backup --business "Restaurant ABC"
+      backroom backup --full-device --output /media/usb/
+    """
+    from agent.engine.backup import BackupRequest
+    from agent.operations.backups import kind_of, make_backup
+    from agent.operations.workspace import Workspace
+
+    kind = kind_of(full=full, business=business, full_device=full_device)
+    if kind is None:
+        raise click.UsageError("Say what to back up: one of --full, --business B, --full-device.")
+    workspace = Workspace(session.home)
+    request = BackupRequest(kind, business, compress=not no_compress, include_demo=include_demo)
+    with shown(session.output) as progress:
+        async with workspace.history() as history:
+            made = await make_backup(workspace, history, request, output=output, progress=progress)
+    manifest = made.result.manifest
+    what = manifest.business.name if manifest.business else {"full": "Everything"}.get(kind.value, "This laptop")
+    session.output.say(
+        f"{what}: {count(manifest.total_rows, 'row')} of {count(manifest.table_count, 'table')}, "
+        f"{size(made.result.bytes)} in {duration(made.result.seconds)}"
+    )
+    session.output.say(f"  {made.file}")
+    for warning in manifest.warnings:
+        session.output.note(f"Warning: {warning}")
+    session.output.result(made.as_dict())

@@ -1,0 +1,170 @@
+"""``backroom businesses | tables | history | inspect``: looking without changing anything."""
+
+from __future__ import annotations
+
+import click
+
+from agent.cli.output import count, moment, size
+from agent.cli.run import FAILED, Session, command
+
+
+@command(name="businesses")
+async def businesses(session: Session) -> None:
+    """List the businesses in this laptop's database."""
+    from agent.operations import look
+    from agent.operations.workspace import Workspace
+
+    found = await look.businesses(Workspace(session.home))
+    session.output.table(
+        ("Business", "Id", ""), [(each.name, each.id, "demo" if each.is_demo else "") for each in found]
+    )
+    session.output.result(
+        [{"id": each.id, "name": each.name, "slug": each.slug, "demo": each.is_demo} for each in found]
+    )
+
+
+@command(name="tables")
+@click.option(
+    "--class", "of_class", type=click.Choice(["business", "device", "transient", "unclassified"]), help="Only these."
+)
+async def tables(session: Session, of_class: str | None) -> None:
+    """Show every table: its class, where that came from, how it travels, and its rows.
+
+    A table that Backroom does not know is inferred from its columns, or "unclassified": then it stays out of business
+    backups. Classify it in tables.toml in the data folder:
+
+    \b
+      [[group]]
+      class = "business"              (or device, transient)
+      [group.tables]
+      loyalty_points = { travels_with = ["businessId"] }
+    """
+    from agent.operations import look
+    from agent.operations.workspace import Workspace
+
+    seen = [each for each in await look.tables(Workspace(session.home)) if of_class in (None, each.rule.table_class)]
+    session.output.table(
+        ("Table", "Class", "From", "Travels", "Rows"),
+        [
+            (
+                each.rule.table,
+                each.rule.table_class.value,
+                each.rule.origin.value + (f" ({each.rule.why})" if each.rule.why else ""),
+                each.rule.describe(),
+                "no right" if each.rows is None else f"{each.rows:,}",
+            )
+            for each in seen
+        ],
+        right=(4,),
+    )
+    session.output.result([each.as_dict() for each in seen])
+
+
+@command(name="history")
+@click.option("--limit", "-n", type=click.IntRange(1), default=20, show_default=True, help="How many of each.")
+async def history(session: Session, limit: int) -> None:
+    """Show backups, pushes, pulls and restores, newest first."""
+    from dataclasses import asdict
+
+    from agent.operations.workspace import Workspace
+
+    async with Workspace(session.home).history() as records:
+        backups = await records.backups(limit=limit)
+        transfers = await records.transfers(limit=limit)
+        restores = await records.restores(limit=limit)
+    say, table = session.output.say, session.output.table
+    say(f"Backups ({len(backups)})")
+    table(
+        ("When", "Kind", "Business", "From", "Rows", "Size", "File"),
+        [
+            (
+                moment(b.created_at),
+                b.kind,
+                b.business_name or "",
+                b.source_device,
+                f"{b.records:,}",
+                size(b.size),
+                b.filename,
+            )
+            for b in backups
+        ],
+        right=(4, 5),
+    )
+    say(f"\nPushes and pulls ({len(transfers)})")
+    table(
+        ("When", "What", "Business", "Laptop", "State", "Bytes"),
+        [
+            (
+                moment(t.started_at),
+                f"{t.mode} {'to' if (t.direction == 'sent') else 'from'}",
+                t.business_name or t.kind,
+                t.peer_name,
+                t.state + (f": {t.error}" if t.error else ""),
+                size(t.bytes_done),
+            )
+            for t in transfers
+        ],
+    )
+    say(f"\nRestores ({len(restores)})")
+    table(
+        ("When", "From", "Business", "Mode", "State", "Rows"),
+        [
+            (
+                moment(r.started_at),
+                r.source_device or "",
+                r.business_name or r.kind,
+                r.mode,
+                r.state + (f": {r.error}" if r.error else ""),
+                ", ".join(
+                    f"{number:,} {what}" for what, number in r.counts.items() if number and isinstance(number, int)
+                ),
+            )
+            for r in restores
+        ],
+    )
+
+    def public(record: object) -> dict[str, object]:
+        return {k: v for k, v in asdict(record).items() if k not in {"receipt", "owner"}}  # type: ignore[call-overload]
+
+    session.output.result(
+        {
+            "backups": [public(record) for record in backups],
+            "transfers": [public(record) for record in transfers],
+            "restores": [public(record) for record in restores],
+        }
+    )
+
+
+@command(name="inspect")
+@click.argument("file")
+async def inspect(session: Session, file: str) -> int | None:
+    """Show what is in a bundle, verify it, and say who made it.
+
+    FILE is a path, a file name in the archive, or a bundle's id. Exits with 1 where the bundle is damaged.
+    """
+    from agent.operations.inspect import inspect_bundle
+    from agent.operations.look import find_bundle
+    from agent.operations.workspace import Workspace
+
+    workspace = Workspace(session.home)
+    seen = await inspect_bundle(workspace, await find_bundle(workspace, file))
+    manifest, say = seen.manifest, session.output.say
+    business = f" of {manifest.business.name} ({manifest.business.id})" if manifest.business else ""
+    say(str(seen.file))
+    say(f"  Kind      {manifest.kind.value}{business}")
+    say(f"  Made      {moment(manifest.created)} by {manifest.created_by}")
+    say(f"  On        {manifest.source_device} ({manifest.source_node})")
+    say(f"  Shop      {manifest.shop_name or 'none'}")
+    say(f"  Holds     {count(manifest.total_rows, 'row')} of {count(manifest.table_count, 'table')}, {size(seen.size)}")
+    say(f"  Bundle    {manifest.bundle_id}")
+    say(f"  Database  PostgreSQL {manifest.server_version}, schema {manifest.schema_fingerprint[:12]}")
+    say(f"  Seal      {seen.seal_text}")
+    session.output.table(
+        ("Table", "Section", "Rows", ""),
+        [(e.table, e.section.value, f"{e.rows:,}", "stubs" if e.stub else "") for e in manifest.tables if e.rows],
+        right=(2,),
+    )
+    for warning in manifest.warnings:
+        say(f"Warning: {warning}")
+    session.output.result(seen.as_dict())
+    return None if seen.valid else FAILED

@@ -1,0 +1,145 @@
+"""Making backups into the archive or a file of the user's choice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from agent.archive.history import History
+from agent.archive.records import BackupRecord
+from agent.archive.writer import Writer
+from agent.engine.backup import BackupRequest, BackupResult, backup
+from agent.engine.progress import Progress, silent
+from agent.operations.workspace import Workspace, utc_now
+from protocol.manifest import Kind, Manifest
+from protocol.names import bundle_name
+
+
+@dataclass(frozen=True, slots=True)
+class BackupMade:
+    """A finished backup: its file (absolute), record, and what the engine says of it."""
+
+    file: Path
+    record: BackupRecord
+    result: BackupResult
+
+    def as_dict(self) -> dict[str, object]:
+        manifest = self.result.manifest
+        return {
+            "kind": manifest.kind.value,
+            "bundle_id": manifest.bundle_id,
+            "file": str(self.file),
+            "business": {"id": manifest.business.id, "name": manifest.business.name} if manifest.business else None,
+            "created": manifest.created,
+            "tables": manifest.table_count,
+            "rows": manifest.total_rows,
+            "stubs": sum(entry.rows for entry in manifest.tables if entry.stub),
+            "bytes": self.result.bytes,
+            "raw_bytes": self.result.raw_bytes,
+            "seconds": round(self.result.seconds, 3),
+            "sha256": self.record.checksum,
+            "warnings": list(manifest.warnings),
+        }
+
+
+class _FileSink:
+    """The engine's sink over an archive writer: committed under the manifest's name where the backup ends well."""
+
+    def __init__(self, writer: Writer, name: str) -> None:
+        self.writer = writer
+        self.path: Path | None = None
+        self._name = name
+
+    async def __aenter__(self) -> Writer:
+        return await self.writer.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self.path = await self.writer.commit(self._name)
+        finally:
+            await self.writer.__aexit__(kind, error, trace)
+
+
+async def make_backup(
+    workspace: Workspace,
+    history: History,
+    request: BackupRequest,
+    *,
+    output: Path | None = None,
+    progress: Progress = silent,
+) -> BackupMade:
+    """Back up and record it. ``output`` is a file (that must not exist) or folder instead of the archive.
+
+    Raises errors of ``agent.database``, ``agent.engine`` and ``agent.archive``; then there is no file and no record.
+    """
+    sinks: list[_FileSink] = []
+
+    def open_sink(manifest: Manifest) -> _FileSink:
+        archive = workspace.archive
+        writer = archive.outside(output) if output else archive.writer(manifest.kind.value)
+        sinks.append(_FileSink(writer, bundle_name(manifest)))
+        return sinks[-1]
+
+    result = await backup(
+        workspace.database_url,
+        workspace.catalogue(),
+        request,
+        workspace.origin(),
+        open_sink,
+        now=utc_now,
+        progress=progress,
+    )
+    (sink,) = sinks
+    assert sink.path is not None
+    record = await history.add_backup(
+        backup_record(
+            workspace,
+            result.manifest,
+            sink.path,
+            size=sink.writer.size,
+            raw_size=result.raw_bytes,
+            checksum=sink.writer.sha256,
+            came="made",
+        )
+    )
+    return BackupMade(sink.path, record, result)
+
+
+def backup_record(
+    workspace: Workspace, manifest: Manifest, path: Path, *, size: int, raw_size: int, checksum: str, came: str
+) -> BackupRecord:
+    """The history's record of a bundle file. ``came`` says how it came to be here: made, received, pulled."""
+    return BackupRecord(
+        id=manifest.bundle_id,
+        filename=path.name,
+        path=workspace.archive.stored_path(path),
+        kind=manifest.kind.value,
+        created_at=manifest.created,
+        created_by=manifest.created_by,
+        source_node=manifest.source_node,
+        source_device=manifest.source_device,
+        size=size,
+        raw_size=raw_size,
+        records=manifest.total_rows,
+        tables=manifest.table_count,
+        checksum=checksum,
+        schema_fingerprint=manifest.schema_fingerprint,
+        business_id=manifest.business.id if manifest.business else None,
+        business_name=manifest.business.name if manifest.business else None,
+        origin=came,
+        options={"compress": manifest.options.compress, "include_demo": manifest.options.include_demo},
+    )
+
+
+def kind_of(*, full: bool, business: str | None, full_device: bool) -> Kind | None:
+    """The one kind that was asked for; None where not exactly one was."""
+    asked = [
+        kind
+        for kind, given in ((Kind.FULL, full), (Kind.BUSINESS, business is not None), (Kind.FULL_DEVICE, full_device))
+        if given
+    ]
+    return asked[0] if len(asked) == 1 else None
