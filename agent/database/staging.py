@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from agent.database.names import column_list, literal, qualified, quote
+from agent.database.names import literal, qualified, quote
 from agent.tables.fit import AtMostCharacters, Check, Digits, Fit, NoValue, OneOf, Seconds, WholeNumber
 from agent.tables.schema import Table
 
@@ -146,11 +146,8 @@ def _breaks(value: str, check: Check) -> str:
             return f"{number} NOT BETWEEN -{limit} AND {limit - 1} OR {number} <> trunc({number})"
         case Digits(precision, scale):
             number = f"{value}::numeric"
-            whole = precision - scale
-            return (
-                f"{number} <> 'NaN' AND (abs({number}) = 'Infinity' OR abs({number}) >= 10::numeric ^ {whole} "
-                f"OR {number} <> round({number}, {scale}))"
-            )
+            too_large = f"abs({number}) >= 10::numeric ^ {precision - scale}"
+            return f"{number} <> 'NaN' AND ({too_large} OR {number} <> round({number}, {scale}))"
         case Seconds(base, digits):
             first, _, rest = base.partition(" ")
             return f"{value}::{base} <> {value}::{first}({digits}) {rest}".rstrip()
@@ -160,8 +157,3 @@ def _breaks(value: str, check: Check) -> str:
 
 def _literals(labels: Sequence[str]) -> str:
     return ", ".join(literal(label) for label in labels)
-
-
-def staged_columns(stage: Stage, alias: str) -> str:
-    """The columns of a stage that are written, for a SELECT from ``alias``."""
-    return column_list(stage.written, alias)

@@ -46,9 +46,7 @@ def column_fits(entry: TableEntry, table: Table, manifest: Manifest, schema: Sch
     return tuple(_column_fit(column, table, manifest.enums, schema) for column in entry.columns)
 
 
-def _column_fit(
-    source: ColumnEntry, table: Table, enums: Mapping[str, tuple[str, ...]], schema: Schema
-) -> ColumnFit:
+def _column_fit(source: ColumnEntry, table: Table, enums: Mapping[str, tuple[str, ...]], schema: Schema) -> ColumnFit:
     target = table.column(source.name)
     if target is None:
         return ColumnFit(source.name, False, Fit(NoValue(), problem="does not exist here"))

@@ -62,7 +62,7 @@ def select_entries(manifest: Manifest, schema: Schema, classification: Classific
         rule = classification.rules.get(entry.table)
         found = rule.table_class if rule else None
         _refuse_device(manifest, entry, found, own)
-        why = None if own else _reason_to_skip(entry, found)
+        why = _reason_to_skip(entry, found, own)
         if not entry.rows:
             continue
         if why is not None:
@@ -77,15 +77,18 @@ def select_entries(manifest: Manifest, schema: Schema, classification: Classific
 def _refuse_device(manifest: Manifest, entry: TableEntry, found: TableClass | None, own: bool) -> None:
     if entry.section is Section.DEVICE and not own:
         raise foreign_device_state(manifest)
-    stays = {TableClass.TRANSIENT} if entry.section is Section.DEVICE else {TableClass.DEVICE, TableClass.TRANSIENT}
-    if found in stays and (entry.section is not Section.UNCLASSIFIED or own):
+    if entry.section is Section.BUSINESS and found in {TableClass.DEVICE, TableClass.TRANSIENT}:
         raise DeviceTableRefused(
             f"The bundle has the table {entry.table} in its {entry.section} section, but here it holds {found} state "
             "that never leaves a laptop."
         )
 
 
-def _reason_to_skip(entry: TableEntry, found: TableClass | None) -> str | None:
+def _reason_to_skip(entry: TableEntry, found: TableClass | None, own: bool) -> str | None:
+    if found is TableClass.TRANSIENT:
+        return "the table is transient here"
+    if own:
+        return None
     if found is TableClass.UNCLASSIFIED:
         return "the table is not classified here (see `backroom tables`)"
     if entry.section is Section.UNCLASSIFIED and found is not TableClass.BUSINESS:

@@ -10,10 +10,14 @@ _SHOWN = 20
 
 
 class RestoreError(EngineError):
-    """Root of the restore's own refusals. ``details`` are the findings, each with ``as_dict`` or plain."""
+    """Root of the restore's own refusals. ``details`` are the single findings behind the sentence, plain values."""
 
     code = "restore"
     hint = "Nothing was changed."
+
+    def __init__(self, message: str, hint: str | None = None, *, details: Sequence[object] = ()) -> None:
+        super().__init__(message, hint)
+        self.details = tuple(details)
 
 
 class DeviceTableRefused(RestoreError):
@@ -55,11 +59,6 @@ class CountsDiffer(RestoreError):
 class BundleChanged(RestoreError):
     code = "bundle-changed"
     hint = "The file changed while it was read. Copy or fetch it again."
-
-
-class RowsRefused(RestoreError):
-    code = "rows-refused"
-    hint = "A rule of this database forbids a row of the bundle. Look at the named constraint; nothing was changed."
 
 
 def listed(message: str, findings: Sequence[object]) -> str:

@@ -1,0 +1,179 @@
+"""Meeting of staged rows and live rows: what becomes of each, decided by one join per table (DESIGN section 5).
+
+The verdict table of a stage names every staged row that is not simply equal to its live row, by its address in the
+stage. Plan and apply read the same verdicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+import asyncpg
+
+from agent.database.names import column_list, qualified, quote
+from agent.database.staging import Stage
+
+
+class Conflicts(StrEnum):
+    """Which row wins where the bundle's and the live one differ: the one changed later, the bundle's, the local one."""
+
+    NEWER = "newer"
+    BUNDLE = "bundle"
+    LOCAL = "local"
+
+
+class Verdict(StrEnum):
+    """What becomes of a staged row. Equal rows have no verdict."""
+
+    INSERT = "insert"
+    UPDATE = "update"
+    UNDATED = "undated"  # an update that won without a usable timestamp
+    KEPT = "kept"
+    STUB = "stub"
+
+
+WRITTEN = (Verdict.INSERT, Verdict.UPDATE, Verdict.UNDATED)
+UPDATES = (Verdict.UPDATE, Verdict.UNDATED)
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """How one stage meets its table.
+
+    ``identity`` tells rows apart; without one, whole rows are counted. ``compared`` are the columns that decide
+    whether two rows differ, and that an update sets (references to device rows are not among them). ``clock`` is the
+    column that says when a row was changed. ``stub`` rows are only ever inserted.
+    """
+
+    stage: Stage
+    identity: tuple[str, ...]
+    compared: tuple[str, ...]
+    clock: str | None
+    conflicts: Conflicts
+    stub: bool
+
+    @property
+    def verdicts(self) -> str:
+        return f"pg_temp.backroom_verdict_{self.stage.index}"
+
+    @property
+    def live(self) -> str:
+        return qualified(self.stage.table)
+
+    def chosen(self, *verdicts: Verdict, alias: str = "s") -> str:
+        """Boolean SQL: the staged row ``alias`` has one of these verdicts."""
+        return f"{alias}.ctid IN (SELECT v.staged FROM {self.verdicts} v WHERE {_among(verdicts, 'v')})"
+
+    def same_row(self, live: str = "l", staged: str = "s") -> str:
+        """Boolean SQL: the live and the staged row are one row."""
+        return _equal(self.identity, live, staged)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Rows by verdict, and a fingerprint over identity and present content of each, whatever their order."""
+
+    rows: Mapping[Verdict, int]
+    fingerprint: str
+
+
+async def judge(connection: asyncpg.Connection, merge: Merge) -> Judged:
+    """Fill the verdict table of ``merge`` and count it."""
+    sql = await _verdict_sql(connection, merge)
+    await connection.execute(f"CREATE TEMP TABLE backroom_verdict_{merge.stage.index} ON COMMIT DROP AS {sql}")
+    rows = await connection.fetch(
+        "SELECT verdict, count(*) AS rows, sum(mark::numeric)::text AS marks "
+        f"FROM {merge.verdicts} GROUP BY 1 ORDER BY 1"
+    )
+    return Judged(
+        {Verdict(row["verdict"]): row["rows"] for row in rows},
+        ";".join(f"{row['verdict']}:{row['rows']}:{row['marks']}" for row in rows),
+    )
+
+
+async def _verdict_sql(connection: asyncpg.Connection, merge: Merge) -> str:
+    if not await connection.fetchval(f"SELECT EXISTS (SELECT FROM {merge.live})"):
+        mark = _mark(_text(merge.identity or merge.stage.written, "s"))
+        verdict = f"'{Verdict.INSERT}'::text AS verdict"
+        return f"SELECT s.ctid AS staged, {verdict}, {mark} AS mark FROM {merge.stage.relation} s"
+    return _keyed_sql(merge) if merge.identity else _keyless_sql(merge)
+
+
+def _keyed_sql(merge: Merge) -> str:
+    mark = _mark(_text((*merge.identity, *merge.compared), "l"), _text(merge.identity, "s"))
+    return (
+        f"SELECT * FROM (SELECT s.ctid AS staged, {_case(merge)} AS verdict, {mark} AS mark "
+        f"FROM {merge.stage.relation} s LEFT JOIN {merge.live} l ON {merge.same_row()}) judged "
+        "WHERE verdict IS NOT NULL"
+    )
+
+
+def _case(merge: Merge) -> str:
+    """What becomes of a staged row, as a CASE over the staged row ``s`` and the live row ``l``; NULL if equal."""
+    missing = f"WHEN l.{quote(merge.identity[0])} IS NULL THEN '{Verdict.INSERT}'"
+    if merge.stub:
+        return f"CASE {missing} ELSE '{Verdict.STUB}' END"
+    if not merge.compared:
+        return f"CASE {missing} END"
+    staged, live = record(merge.compared, "s"), record(merge.compared, "l")
+    equal = f"WHEN NOT {staged} *<> {live} THEN NULL"
+    match merge.conflicts:
+        case Conflicts.BUNDLE:
+            decided = f"ELSE '{Verdict.UPDATE}'"
+        case Conflicts.LOCAL:
+            decided = f"ELSE '{Verdict.KEPT}'"
+        case Conflicts.NEWER:
+            decided = _newer(merge)
+    return f"CASE {missing} {equal} {decided} END"
+
+
+def _newer(merge: Merge) -> str:
+    if merge.clock is None:
+        return f"ELSE '{Verdict.UNDATED}'"
+    theirs, ours = f"s.{quote(merge.clock)}", f"l.{quote(merge.clock)}"
+    # At equal times the content decides, in the same way on every laptop; in name order, for columns may be in
+    # another order there. Text that is equal though the images differ (a NaN with a sign) is left as it is.
+    columns = sorted(merge.compared)
+    their_digest, our_digest = (f'md5({_text(columns, alias)}) COLLATE "C"' for alias in ("s", "l"))
+    return (
+        f"WHEN {theirs} IS NULL OR {ours} IS NULL THEN '{Verdict.UNDATED}' "
+        f"WHEN {theirs} > {ours} THEN '{Verdict.UPDATE}' WHEN {theirs} < {ours} THEN '{Verdict.KEPT}' "
+        f"WHEN {their_digest} > {our_digest} THEN '{Verdict.UPDATE}' "
+        f"WHEN {their_digest} < {our_digest} THEN '{Verdict.KEPT}' END"
+    )
+
+
+def _keyless_sql(merge: Merge) -> str:
+    """Rows without any identity: as many of each content are inserted as the live table has fewer."""
+    staged, live = _text(merge.compared, "s"), _text(merge.compared, "l")
+    return (
+        f"SELECT s.staged, '{Verdict.INSERT}'::text AS verdict, {_mark('s.content')} AS mark FROM "
+        f"(SELECT s.ctid AS staged, {staged} AS content, row_number() OVER (PARTITION BY {staged}) AS place "
+        f"FROM {merge.stage.relation} s) s "
+        f"LEFT JOIN (SELECT {live} AS content, count(*) AS rows FROM {merge.live} l GROUP BY 1) l "
+        "ON l.content = s.content WHERE s.place > coalesce(l.rows, 0)"
+    )
+
+
+def record(columns: tuple[str, ...] | list[str], alias: str) -> str:
+    """The columns as one record. The cast keeps PostgreSQL from comparing column by column, for which json and point
+    have no operators: records compare by their image, so that even the scale of a numeric counts."""
+    return f"ROW({column_list(columns, alias)})::record"
+
+
+def _text(columns: tuple[str, ...] | list[str], alias: str) -> str:
+    return f"ROW({column_list(columns, alias)})::text" if columns else "''"
+
+
+def _mark(*texts: str) -> str:
+    return f"hashtextextended({' || '.join(texts)}, 0)"
+
+
+def _equal(columns: tuple[str, ...], left: str, right: str) -> str:
+    return " AND ".join(f"{left}.{quote(name)} = {right}.{quote(name)}" for name in columns)
+
+
+def _among(verdicts: tuple[Verdict, ...], alias: str) -> str:
+    return f"{alias}.verdict IN ({', '.join(repr(str(verdict)) for verdict in verdicts)})"

@@ -1,0 +1,83 @@
+"""Bundles as files: verified whole before anything is done with them, then read again frame by frame."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from agent.engine.restore_errors import BundleChanged
+from protocol.frames import EncodedFrame
+from protocol.limits import DEFAULT_LIMITS, Limits
+from protocol.manifest import Manifest
+from protocol.reader import BundleReader, FrameRead
+from protocol.seal import Seal, VerifySignature, verify_seal
+
+_CHUNK_BYTES = 1 << 20
+
+
+class BundleSource(Protocol):
+    """Where a restore reads a bundle from. ``frames`` may be called again for another reading, and raises at its end
+    if what it gave was not the bundle that the manifest announced and the seal closes."""
+
+    @property
+    def manifest(self) -> Manifest: ...
+
+    def frames(self) -> AsyncGenerator[EncodedFrame, None]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedBundle:
+    """A bundle file whose frames, totals and signature hold. ``signer`` is the node that made it, ``size`` in bytes.
+
+    Whether that node is trusted here is for the caller to ask.
+    """
+
+    path: Path
+    manifest: Manifest
+    seal: Seal
+    signer: str
+    size: int
+    limits: Limits = DEFAULT_LIMITS
+
+    async def frames(self) -> AsyncGenerator[EncodedFrame, None]:
+        """The frames in order; holds one chunk of the file and its frames in memory.
+
+        Raises ``BundleChanged`` at the end if this is no longer the file that was verified.
+        """
+        reader = BundleReader(self.limits)
+        file = await asyncio.to_thread(self.path.open, "rb")
+        try:
+            while chunk := await asyncio.to_thread(file.read, _CHUNK_BYTES):
+                for event in await asyncio.to_thread(reader.feed, chunk):
+                    if isinstance(event, FrameRead):
+                        yield event.frame
+            reader.close()
+        finally:
+            await asyncio.to_thread(file.close)
+        if reader.seal != self.seal:
+            raise BundleChanged(f"{self.path.name} is not the file that was verified a moment ago.")
+
+
+async def verify_bundle(path: Path, verify: VerifySignature, limits: Limits = DEFAULT_LIMITS) -> VerifiedBundle:
+    """Read the file to its end and check everything but trust: frames, chain, totals, seal, signature.
+
+    Raises ``protocol.errors.BundleError`` for what is wrong with it and ``OSError`` if it cannot be read.
+    """
+    return await asyncio.to_thread(_verify, path, verify, limits)
+
+
+def _verify(path: Path, verify: VerifySignature, limits: Limits) -> VerifiedBundle:
+    reader = BundleReader(limits)
+    size = 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            reader.feed(chunk)
+            size += len(chunk)
+    reader.close()
+    assert reader.manifest is not None
+    assert reader.seal is not None
+    signer = verify_seal(reader.manifest, reader.seal, verify)
+    return VerifiedBundle(path, reader.manifest, reader.seal, signer, size, limits)

@@ -1,0 +1,101 @@
+"""Restoring a bundle: refuse, stage, plan, write, all in one transaction (DESIGN section 5).
+
+The caller has verified the bundle and decided to trust its source. Nothing is written before the whole bundle has
+been read to its seal, and nothing stays unless everything was written as planned.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from agent.database.exclusive import hold_tables, one_at_a_time
+from agent.database.merge import Conflicts
+from agent.database.reflect import reflect
+from agent.database.transaction import Connection, Isolation, commit, open_transaction
+from agent.engine.apply import Work, make_plan, prepare, write
+from agent.engine.bundle_file import BundleSource
+from agent.engine.plan import RestorePlan, RestoreResult
+from agent.engine.progress import Progress, Step, silent
+from agent.engine.restore_entries import select_entries
+from agent.engine.restore_errors import DuplicateRows, PlanChanged, listed
+from agent.engine.restore_staging import stage_entries
+from agent.tables.catalogue import Catalogue
+from agent.tables.infer import classify
+from protocol.refusal import check_device_state
+
+_DOING = "The restore"
+
+
+async def plan_restore(
+    url: str,
+    source: BundleSource,
+    catalogue: Catalogue,
+    *,
+    own_node: str,
+    conflicts: Conflicts = Conflicts.BUNDLE,
+    progress: Progress = silent,
+) -> RestorePlan:
+    """What :func:`restore` would do now. Takes no locks that others feel and rolls back.
+
+    ``own_node`` is this device's node ID: the bundle of another device may not bring device state.
+    Raises ``ForeignDeviceState``, errors of ``agent.engine.restore_errors`` and of ``agent.database.errors``.
+    """
+    check_device_state(source.manifest, own_node)
+    async with open_transaction(url, Isolation.ONE_MOMENT, doing=_DOING) as connection:
+        work = await _stage(connection, source, catalogue, own_node, conflicts, progress)
+        return await make_plan(work)
+
+
+async def restore(
+    url: str,
+    source: BundleSource,
+    catalogue: Catalogue,
+    *,
+    own_node: str,
+    conflicts: Conflicts = Conflicts.BUNDLE,
+    expected: str | None = None,
+    progress: Progress = silent,
+) -> RestoreResult:
+    """Restore the bundle into the database at ``url``, in one transaction: all of it, exactly as planned, or nothing.
+
+    ``expected`` is the digest of a plan that someone agreed to; with another plan nothing happens.
+    Raises what :func:`plan_restore` raises, ``PlanChanged``, ``DuplicateRows``, ``RowsRefused`` and ``CountsDiffer``.
+    """
+    started = monotonic()
+    check_device_state(source.manifest, own_node)
+    async with open_transaction(url, Isolation.COMMITTED, doing=_DOING) as connection:
+        await one_at_a_time(connection)
+        work = await _stage(connection, source, catalogue, own_node, conflicts, progress)
+        progress(Step("waiting for the platform"))
+        await hold_tables(connection, work.tables)
+        plan = await make_plan(work)
+        _check_plan(plan, expected)
+        sequences = await write(work, plan)
+        progress(Step("committing"))
+        await commit(connection)
+    return RestoreResult(plan, monotonic() - started, sequences)
+
+
+async def _stage(
+    connection: Connection,
+    source: BundleSource,
+    catalogue: Catalogue,
+    own_node: str,
+    conflicts: Conflicts,
+    progress: Progress,
+) -> Work:
+    schema = await reflect(connection)
+    classification = classify(schema, catalogue)
+    selection = select_entries(source.manifest, schema, classification, own_node)
+    stages = await stage_entries(connection, source, schema, selection, progress)
+    return prepare(connection, source.manifest, schema, classification, selection, stages, conflicts, progress)
+
+
+def _check_plan(plan: RestorePlan, expected: str | None) -> None:
+    if expected is not None and plan.digest != expected:
+        raise PlanChanged("The data here changed since the plan was made. Nothing was changed.")
+    if plan.duplicates:
+        raise DuplicateRows(
+            listed("Rows of the bundle have the same number, name or code as other rows here:", plan.duplicates),
+            details=plan.duplicates,
+        )

@@ -1,0 +1,149 @@
+"""From bundle to stages: frames unpacked in threads, copied into temporary tables, held against the live schema."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
+
+from agent.database.staging import (
+    Stage,
+    StagedColumn,
+    count_misfits,
+    count_missing,
+    create_stage,
+    fill_stage,
+    settle_types,
+)
+from agent.database.transaction import Connection
+from agent.engine.bundle_file import BundleSource
+from agent.engine.drift import (
+    ColumnFit,
+    DriftProblem,
+    column_fits,
+    misfit,
+    null_in_required,
+    required_columns,
+)
+from agent.engine.progress import Progress, Step
+from agent.engine.restore_entries import Selected, Selection
+from agent.engine.restore_errors import SchemaDrift, listed
+from agent.tables.schema import Schema
+from protocol.errors import WrongRowCount
+from protocol.frames import EncodedFrame, decode_block
+from protocol.manifest import Manifest
+
+_FRAMES_AHEAD = 3
+
+
+async def stage_entries(
+    connection: Connection, source: BundleSource, schema: Schema, selection: Selection, progress: Progress
+) -> dict[int, Stage]:
+    """The selected entries in temporary tables, by index, once the whole bundle has been read to its seal.
+
+    Memory stays within a few frames. Raises ``SchemaDrift`` with every problem of every table, and what ``source``
+    raises. After an error the connection is to be terminated.
+    """
+    manifest = source.manifest
+    fits = {chosen.index: column_fits(chosen.entry, chosen.table, manifest, schema) for chosen in selection.entries}
+    stages = {chosen.index: _stage(chosen, fits[chosen.index]) for chosen in selection.entries}
+    with ThreadPoolExecutor(2, "restore") as threads:
+        feed = _Feed(source.frames(), set(stages), threads)
+        try:
+            for chosen in selection.entries:
+                await _fill(connection, chosen, stages[chosen.index], feed, manifest, progress)
+            await feed.finish()
+        finally:
+            await feed.close()
+    problems = [*selection.missing]
+    for chosen in selection.entries:
+        problems += await _check(connection, chosen, stages[chosen.index], fits[chosen.index], manifest, schema)
+    if problems:
+        raise SchemaDrift(
+            listed("The bundle has data for which this database has no place:", problems), details=problems
+        )
+    for stage in stages.values():
+        await settle_types(connection, stage)
+    return stages
+
+
+def _stage(chosen: Selected, fits: tuple[ColumnFit, ...]) -> Stage:
+    return Stage(chosen.index, chosen.table, tuple(StagedColumn(fit.name, fit.known, fit.fit) for fit in fits))
+
+
+async def _fill(
+    connection: Connection, chosen: Selected, stage: Stage, feed: _Feed, manifest: Manifest, progress: Progress
+) -> None:
+    await create_stage(connection, stage)
+
+    async def blocks() -> AsyncGenerator[bytes, None]:
+        async for block in feed.blocks(chosen.index):
+            yield block
+            progress(Step("reading", feed.rows, manifest.total_rows, chosen.entry.table))
+
+    rows = await fill_stage(connection, stage, blocks())
+    if rows != chosen.entry.rows:
+        raise WrongRowCount(f"The table {chosen.entry.table} has {rows} rows in the bundle, not {chosen.entry.rows}.")
+
+
+async def _check(
+    connection: Connection,
+    chosen: Selected,
+    stage: Stage,
+    fits: tuple[ColumnFit, ...],
+    manifest: Manifest,
+    schema: Schema,
+) -> list[DriftProblem]:
+    problems = list(required_columns(chosen.entry, chosen.table))
+    by_name = {fit.name: fit for fit in fits}
+    misfits = await count_misfits(connection, stage)
+    problems += [misfit(chosen.entry, by_name[name], rows) for name, rows in misfits.items()]
+    if manifest.schema_fingerprint != schema.fingerprint():
+        missing = await count_missing(connection, stage)
+        problems += [null_in_required(chosen.entry, name, rows) for name, rows in missing.items()]
+    return problems
+
+
+class _Feed:
+    """The frames of a bundle, handed out entry by entry; frames of entries that nobody wants are passed over."""
+
+    def __init__(
+        self, frames: AsyncGenerator[EncodedFrame, None], wanted: set[int], threads: ThreadPoolExecutor
+    ) -> None:
+        self._frames = frames
+        self._wanted = wanted
+        self._threads = threads
+        self._ahead: deque[tuple[EncodedFrame, asyncio.Future[bytes]]] = deque()
+        self._ended = False
+        self.rows = 0
+
+    async def blocks(self, index: int) -> AsyncGenerator[bytes, None]:
+        """The unpacked blocks of one entry. Entries must be asked for in the manifest's order."""
+        while await self._look_ahead() and self._ahead[0][0].entry == index:
+            frame, block = self._ahead.popleft()
+            self.rows += frame.rows
+            yield await block
+
+    async def finish(self) -> None:
+        """Read on to the seal. Raises what is wrong with the bundle."""
+        if await self._look_ahead():
+            raise WrongRowCount("The bundle has frames out of the order of its tables.")
+
+    async def close(self) -> None:
+        for _, block in self._ahead:
+            block.cancel()
+        await self._frames.aclose()
+
+    async def _look_ahead(self) -> bool:
+        """Keep some frames in the making; whether there is one."""
+        while not self._ended and len(self._ahead) < _FRAMES_AHEAD:
+            frame = await anext(self._frames, None)
+            if frame is None:
+                self._ended = True
+            elif frame.entry in self._wanted:
+                unpacking = asyncio.get_running_loop().run_in_executor(self._threads, decode_block, frame)
+                self._ahead.append((frame, unpacking))
+            else:
+                self.rows += frame.rows
+        return bool(self._ahead)
