@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from certs.errors import TrustError, WrongNode
 from protocol.messages import Problem
 
 
@@ -42,10 +43,21 @@ class Unreachable(PeerError):
 
 
 class NotTrusted(PeerError):
-    """The two sides do not accept each other's certificate, or the roster does not name the other as active."""
+    """The two sides do not accept each other's certificate, or the roster does not name the other as active.
+
+    Made from a ``TrustError``, it has that error's code, sentence and hint.
+    """
 
     code = "not-trusted"
     hint = "Both laptops must belong to the same shop: run 'backroom invite' on one and 'backroom join' on the other."
+
+    @classmethod
+    def of(cls, error: TrustError) -> PeerError:
+        """The same as an error between peers; ``WrongDevice`` where it is about another device than the one meant."""
+        kind = WrongDevice if isinstance(error, WrongNode) else cls
+        made = kind(str(error), hint=error.hint)
+        made.code = error.code
+        return made
 
 
 class WrongDevice(PeerError):
@@ -53,13 +65,6 @@ class WrongDevice(PeerError):
 
     code = "wrong-device"
     hint = "The address may have been given to another laptop. Run 'backroom devices' and try again."
-
-
-class WrongClock(NotTrusted):
-    """A certificate is not valid yet, or no longer, by the clock of one side."""
-
-    code = "wrong-clock"
-    hint = "Compare the date and time of both laptops; if they are right, the certificate has to be renewed."
 
 
 class Refused(PeerError):
@@ -92,6 +97,25 @@ class BadAnswer(PeerError):
 
     code = "bad-answer"
     hint = "Update Backroom on both laptops to the same version."
+
+
+class RequestError(PeerError):
+    """A request that this laptop's peer server does not serve; ``status`` is the HTTP status that says so."""
+
+    code = "bad-request"
+    hint = "Update Backroom on both laptops to the same version."
+
+    def __init__(self, status: int, code: str, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+        self.code = code
+
+
+class ConnectionRefusedHere(PeerError):
+    """The peer server closed a connection before any request."""
+
+    code = "connection-refused"
+    hint = "If this happens often, find out which machine the address belongs to."
 
 
 class DiscoveryError(PeerError):

@@ -1,0 +1,184 @@
+"""The door of the peer server: accepts connections and does the TLS handshake before HTTP sees anything.
+
+aiohttp's own sites leave a failed handshake to asyncio, which drops it without a word. Here the handshake is awaited,
+so that every stranger who is turned away is reported with the reason, and OpenSSL still does all the verifying.
+The door also knows every open connection: it closes those that send no request, those over the limit, and those of
+devices that were revoked meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import weakref
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from agent.peers.errors import ConnectionRefusedHere
+from agent.peers.limits import ServerLimits
+from certs.errors import HandshakeFailed, TrustError
+from certs.tls import explain
+
+log = structlog.get_logger(__name__)
+
+SWEEP_SECONDS = 1.0
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """One TLS connection. ``node_id`` is set once a request on it was let through; ``meant`` is the name dialled."""
+
+    transport: asyncio.Transport
+    address: str
+    opened: float
+    meant: str | None = None
+    node_id: str | None = None
+    asked: bool = False
+
+
+class Door:
+    """Listens, shakes hands, and gives each good connection to a protocol made by ``protocols``.
+
+    ``refused`` is called with address and error for every handshake that fails; ``welcome`` says whether a node ID
+    may still be connected.
+    """
+
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        protocols: Callable[[], asyncio.Protocol],
+        *,
+        limits: ServerLimits,
+        refused: Callable[[str, Exception], None],
+        welcome: Callable[[str], bool],
+    ) -> None:
+        self._context = context
+        self._protocols = protocols
+        self._limits = limits
+        self._refused = refused
+        self._welcome = welcome
+        self._sockets: list[socket.socket] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._shaking = 0
+        self._connections: dict[asyncio.Transport, Connection] = {}
+        self._meant: weakref.WeakKeyDictionary[ssl.SSLObject, str] = weakref.WeakKeyDictionary()
+        context.sni_callback = self._on_name
+
+    def listen(self, host: str | None, port: int) -> int:
+        """Open the sockets (all interfaces, IPv4 and IPv6, where ``host`` is None); returns the port in use."""
+        if host is not None:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            self._sockets = [socket.create_server((host, port), family=family, backlog=128)]
+        elif socket.has_dualstack_ipv6():
+            try:
+                self._sockets = [
+                    socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=128)
+                ]
+            except OSError:  # IPv6 is compiled in but switched off
+                self._sockets = [socket.create_server(("", port), backlog=128)]
+        else:
+            self._sockets = [socket.create_server(("", port), backlog=128)]
+        for listener in self._sockets:
+            listener.setblocking(False)
+            self._spawn(self._accept(listener))
+        self._spawn(self._sweep())
+        return int(self._sockets[0].getsockname()[1])
+
+    async def close(self) -> None:
+        """Stop listening; open connections are left to the HTTP server, which ends them."""
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for listener in self._sockets:
+            listener.close()
+
+    def connection(self, transport: asyncio.BaseTransport | None) -> Connection | None:
+        """The connection behind a request's transport."""
+        return self._connections.get(transport) if isinstance(transport, asyncio.Transport) else None
+
+    def count(self, node_id: str) -> int:
+        """Open connections of one device."""
+        return sum(1 for each in self._connections.values() if each.node_id == node_id)
+
+    def drop(self, node_id: str) -> None:
+        """Cut every connection of a device."""
+        for each in list(self._connections.values()):
+            if each.node_id == node_id:
+                each.transport.abort()
+
+    def _on_name(self, tls: ssl.SSLObject | ssl.SSLSocket, name: str | None, _context: ssl.SSLContext) -> None:
+        if name and isinstance(tls, ssl.SSLObject):
+            self._meant[tls] = name
+
+    async def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                client, address = await loop.sock_accept(listener)
+            except OSError as error:  # out of file descriptors, or the caller was gone before we picked up
+                log.warning("accept-failed", reason=str(error))
+                await asyncio.sleep(0.2)
+                continue
+            place = _place(address)
+            if len(self._connections) + self._shaking >= self._limits.connections:
+                client.close()
+                self._refused(place, ConnectionRefusedHere("This laptop has too many connections open."))
+                continue
+            self._shaking += 1
+            self._spawn(self._shake(client, place))
+
+    async def _shake(self, client: socket.socket, place: str) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            transport, _ = await loop.connect_accepted_socket(
+                self._protocols, client, ssl=self._context, ssl_handshake_timeout=self._limits.handshake_seconds
+            )
+        except OSError as error:
+            self._refused(place, _reason(error))
+            return
+        finally:
+            self._shaking -= 1
+        tls = transport.get_extra_info("ssl_object")
+        self._connections[transport] = Connection(transport, place, loop.time(), self._meant.get(tls))
+
+    async def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            for transport, each in list(self._connections.items()):
+                if transport.is_closing():
+                    del self._connections[transport]
+                elif not each.asked and loop.time() - each.opened > self._limits.first_request_seconds:
+                    self._refused(each.address, ConnectionRefusedHere("It connected, but sent no complete request."))
+                    transport.abort()
+                elif each.node_id is not None and not self._welcome(each.node_id):
+                    transport.abort()
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        with contextlib.suppress(asyncio.CancelledError):
+            if (error := task.exception()) is not None:
+                log.error("door-failed", reason=str(error), kind=type(error).__name__)
+
+
+def _reason(error: OSError) -> TrustError:
+    if (known := explain(error)) is not None:
+        return known
+    if isinstance(error, TimeoutError | ConnectionAbortedError):
+        return HandshakeFailed("The other side did not finish the TLS handshake in time.")
+    return HandshakeFailed("The other side hung up during the TLS handshake.")
+
+
+def _place(address: tuple[Any, ...]) -> str:
+    host, port = str(address[0]).removeprefix("::ffff:"), address[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

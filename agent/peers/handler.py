@@ -1,0 +1,135 @@
+"""What the peer server needs done, as interfaces: the layers above plug in the engine, the archive and the history."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from certs.roster import Member, Role
+from protocol.manifest import Manifest
+from protocol.messages import Phase, Problem, SignedReceipt
+from protocol.requests import BusinessList, CompareRequest, PullRequest, RowHashes, RowHashRequest, TableDigest
+
+Report = Callable[[Phase, int, int, str], None]
+"""Tells how far long work is: phase, done, total (rows; 0 where unknown), and a sentence or nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The device behind a request, as its certificate and the roster say, and where it connected from."""
+
+    node_id: str
+    name: str
+    role: Role
+    address: str
+
+    @property
+    def admin(self) -> bool:
+        """Whether it may pull full and full-device backups."""
+        return self.role is Role.ADMIN
+
+    @classmethod
+    def of(cls, member: Member, address: str) -> Peer:
+        """The peer that a roster entry describes."""
+        return cls(member.node_id, member.name, member.role, address)
+
+
+class Part(Protocol):
+    """A file that arrives in pieces and survives interruptions; ``agent.archive.spool.Incoming`` is one.
+
+    Entered, ``offset`` is how many bytes are there. Leaving keeps them for later; ``discard`` throws them away.
+    """
+
+    path: Path
+    offset: int
+
+    async def __aenter__(self) -> Part: ...
+    async def close(self) -> None: ...
+    async def write(self, data: bytes) -> None: ...
+    async def sync(self) -> None: ...
+    def read(self) -> AsyncIterator[bytes]: ...
+    async def discard(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class IncomingOffer:
+    """A bundle that a peer wants to hand over. ``size`` is in bytes."""
+
+    transfer_id: str
+    manifest: Manifest
+    size: int
+    sha256: bytes | None
+    mode: Literal["newer", "bundle", "local", "store"]
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """Yes: it goes into ``part``, which is not entered yet. ``ask``: a person decides before it is applied."""
+
+    part: Part
+    ask: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """No, and why."""
+
+    problem: Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """This bundle was dealt with before; here is the receipt of then."""
+
+    receipt: SignedReceipt
+
+
+Decision = Accept | Refuse | Done
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A bundle that lies ready to be fetched. ``release`` is called once nobody fetches it any more."""
+
+    path: Path
+    bundle_id: str
+    size: int
+    release: Callable[[], None] | None = None
+
+
+class Handler(Protocol):
+    """The work behind the peer server.
+
+    Every method may refuse by raising an exception that has ``code`` and ``hint``: the peer is told code, sentence
+    and hint. Any other exception is logged and told as ``internal``. The caller has been checked against the roster.
+    """
+
+    async def offer(self, peer: Peer, offer: IncomingOffer) -> Decision:
+        """Decide on an offer from its manifest alone. The same offer comes again after each interruption."""
+        ...
+
+    async def apply(self, peer: Peer, offer: IncomingOffer, part: Part, report: Report) -> SignedReceipt:
+        """Deal with a bundle that is complete, whose chain and seal hold, and whose manifest is the offered one.
+
+        Whatever it ends with (applied, stored, refused, failed), the receipt is kept, so that ``offer`` can answer
+        ``Done``. ``part`` is closed afterwards; it must be promoted or discarded unless it shall be tried again.
+        """
+        ...
+
+    async def prepare_pull(self, peer: Peer, request: PullRequest, report: Report) -> Prepared:
+        """Make the bundle asked for, or find the one that ``request.bundle_id`` names. Only admins ask for full kinds."""
+        ...
+
+    async def businesses(self, peer: Peer) -> BusinessList:
+        """The businesses that this peer may see."""
+        ...
+
+    def table_digests(self, peer: Peer, request: CompareRequest) -> AsyncIterator[TableDigest]:
+        """The digest of each table in the scope of a business."""
+        ...
+
+    def row_hashes(self, peer: Peer, request: RowHashRequest) -> AsyncIterator[RowHashes]:
+        """Key and hash of each row of one table in that scope, some at a time, ordered by key."""
+        ...

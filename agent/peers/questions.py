@@ -1,0 +1,100 @@
+"""What peers may ask without a bundle: hello, the roster, the businesses, digests for a comparison."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from collections.abc import AsyncIterator, Callable
+
+import structlog
+from aiohttp import web
+
+from agent.peers import http
+from agent.peers.handler import Handler, Peer
+from agent.peers.limits import ServerLimits
+from certs.errors import RosterRollback
+from certs.store import Store
+from protocol.messages import PROTOCOL_VERSION, Hello, Message
+from protocol.requests import CompareRequest, RowHashRequest
+
+log = structlog.get_logger(__name__)
+
+MAX_ROSTER_BYTES = 1 << 20
+
+
+def hello(store: Store, software: str) -> Hello:
+    """What this laptop says about itself."""
+    identity = store.identity()
+    return Hello(
+        node_id=identity.node_id,
+        name=identity.name,
+        software=software,
+        platform=platform.system().lower(),
+        versions=(PROTOCOL_VERSION,),
+        roster_version=store.roster().version,
+        time=store.clock(),
+    )
+
+
+class Questions:
+    """The routes for them. ``check`` raises for a peer that may not ask."""
+
+    def __init__(
+        self, store: Store, handler: Handler, limits: ServerLimits, check: Callable[[web.Request], Peer], software: str
+    ) -> None:
+        self._store = store
+        self._handler = handler
+        self._limits = limits
+        self._check = check
+        self._software = software
+
+    def routes(self) -> list[web.RouteDef]:
+        """What to serve."""
+        return [
+            web.get("/v1/hello", self._hello, allow_head=False),
+            web.get("/v1/roster", self._roster, allow_head=False),
+            web.post("/v1/roster", self._take_roster),
+            web.get("/v1/businesses", self._businesses, allow_head=False),
+            web.post("/v1/compare", self._compare),
+            web.post("/v1/compare/rows", self._compare_rows),
+        ]
+
+    async def _hello(self, request: web.Request) -> web.Response:
+        self._check(request)
+        return http.answer(await asyncio.to_thread(hello, self._store, self._software))
+
+    async def _roster(self, request: web.Request) -> web.Response:
+        self._check(request)
+        signed = await asyncio.to_thread(self._store.signed_roster)
+        return web.Response(body=signed.encode(), content_type=http.CONTENT_TYPE)
+
+    async def _take_roster(self, request: web.Request) -> web.Response:
+        """Take a newer roster; the answer is the one held afterwards, so that both sides end with the highest."""
+        peer = self._check(request)
+        data = await http.read_body(request, MAX_ROSTER_BYTES, self._limits.idle_seconds)
+        before = self._store.roster().version
+        try:
+            after = (await asyncio.to_thread(self._store.save_roster, data)).version
+        except RosterRollback:
+            after = before
+        if after != before:
+            log.info("roster taken", peer=peer.name, version=after, before=before)
+        signed = await asyncio.to_thread(self._store.signed_roster)
+        return web.Response(body=signed.encode(), content_type=http.CONTENT_TYPE)
+
+    async def _businesses(self, request: web.Request) -> web.Response:
+        return http.answer(await self._handler.businesses(self._check(request)))
+
+    async def _compare(self, request: web.Request) -> web.StreamResponse:
+        peer = self._check(request)
+        data = await http.read_body(request, 1 << 20, self._limits.idle_seconds)
+        wanted = await asyncio.to_thread(CompareRequest.decode, data)
+        return await self._stream(request, self._handler.table_digests(peer, wanted))
+
+    async def _compare_rows(self, request: web.Request) -> web.StreamResponse:
+        peer = self._check(request)
+        data = await http.read_body(request, 1 << 20, self._limits.idle_seconds)
+        return await self._stream(request, self._handler.row_hashes(peer, RowHashRequest.decode(data)))
+
+    async def _stream(self, request: web.Request, items: AsyncIterator[Message]) -> web.StreamResponse:
+        return await http.send_stream(request, items, self._limits.idle_seconds)

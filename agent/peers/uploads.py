@@ -1,0 +1,338 @@
+"""Bundles that peers push here: offers, uploads with offsets, and what became of them (PEER.md, "Pushing").
+
+An upload belongs to a device and a bundle: its transfer ID is derived from both, so the same offer after a lost
+connection or a restart leads to the same upload, and it goes on where the bytes on disk end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from agent.peers import http
+from agent.peers.errors import RequestError
+from agent.peers.handler import Accept, Done, Handler, IncomingOffer, Peer, Refuse, Report
+from agent.peers.limits import ServerLimits
+from agent.peers.receive import PIECE, Receiver
+from protocol.errors import BundleError
+from protocol.manifest import Manifest
+from protocol.messages import MAX_MANIFEST_BYTES, Offer, OfferAnswer, Phase, Problem, Progress, SignedReceipt
+
+log = structlog.get_logger(__name__)
+
+LONGEST_WAIT = 20.0
+
+
+def transfer_id(node_id: str, offer: Offer, bundle_id: str) -> str:
+    """The ID of the upload of this very bundle by this very device."""
+    digest = hashlib.sha256()
+    for part in (node_id.encode(), bundle_id.encode(), offer.mode.encode(), str(offer.size).encode(), offer.manifest):
+        digest.update(len(part).to_bytes(8, "big") + part)
+    return "t-" + base64.b32encode(digest.digest()[:20]).decode().lower()
+
+
+@dataclass(slots=True, eq=False)
+class Upload:
+    """One bundle on its way in, from the offer to the receipt."""
+
+    peer: Peer
+    offer: IncomingOffer
+    receiver: Receiver
+    ask: bool
+    touched: float
+    phase: Phase = "receiving"
+    done: int = 0
+    total: int = 0
+    text: str = ""
+    problem: Problem | None = None
+    receipt: SignedReceipt | None = None
+    writing: asyncio.Transport | None = None
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def progress(self) -> Progress:
+        """Where it stands, for the sender."""
+        size = self.offer.size
+        offset = self.receiver.offset if self.phase == "receiving" else size
+        return Progress(
+            transfer_id=self.offer.transfer_id,
+            phase=self.phase,
+            offset=offset,
+            size=size,
+            done=self.done,
+            total=self.total,
+            text=self.text[:1000],
+            problem=self.problem,
+            receipt=self.receipt,
+        )
+
+    def report(self) -> Report:
+        """The function by which the handler tells how far it is."""
+
+        def tell(phase: Phase, done: int, total: int, text: str) -> None:
+            self.phase, self.done, self.total, self.text = phase, max(0, done), max(0, total), text
+
+        return tell
+
+
+class Uploads:
+    """All uploads of this server, and the routes that serve them. ``check`` raises once a peer may not go on."""
+
+    def __init__(self, handler: Handler, limits: ServerLimits, check: Callable[[web.Request], Peer]) -> None:
+        self._handler = handler
+        self._limits = limits
+        self._check = check
+        self._uploads: dict[str, Upload] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._deciding = asyncio.Lock()
+
+    def routes(self) -> list[web.RouteDef]:
+        """What to serve."""
+        return [
+            web.post("/v1/offers", self._offers),
+            web.head("/v1/uploads/{transfer}", self._head),
+            web.patch("/v1/uploads/{transfer}", self._patch),
+            web.get("/v1/transfers/{transfer}", self._transfer, allow_head=False),
+        ]
+
+    async def close(self) -> None:
+        """Stop: what is being applied is cancelled, what has arrived stays on disk."""
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for upload in self._uploads.values():
+            if upload.phase == "receiving":
+                await upload.receiver.close()
+        self._uploads.clear()
+
+    def active(self) -> tuple[Progress, ...]:
+        """Where all uploads stand, for this laptop's own status."""
+        return tuple(upload.progress() for upload in self._uploads.values())
+
+    async def _offers(self, request: web.Request) -> web.Response:
+        peer = self._check(request)
+        data = await http.read_body(request, MAX_MANIFEST_BYTES + (1 << 20), self._limits.idle_seconds)
+        offer = await asyncio.to_thread(Offer.decode, data)
+        manifest = await asyncio.to_thread(Manifest.decode, offer.manifest)
+        if offer.size > self._limits.bundle_bytes:
+            limit = self._limits.bundle_bytes
+            raise RequestError(
+                413, "too-large", f"The bundle has {offer.size} bytes; this laptop takes at most {limit}."
+            )
+        name = transfer_id(peer.node_id, offer, manifest.bundle_id)
+        incoming = IncomingOffer(name, manifest, offer.size, offer.sha256, offer.mode)
+        async with self._deciding:
+            reply = await self._decide(peer, incoming)
+        log.info(
+            "offer answered",
+            peer=peer.name,
+            bundle=manifest.bundle_id,
+            kind=manifest.kind.value,
+            status=reply.status,
+            offset=reply.offset,
+            reason=reply.problem.message if reply.problem else None,
+        )
+        return http.answer(reply)
+
+    async def _decide(self, peer: Peer, offer: IncomingOffer) -> OfferAnswer:
+        known = self._uploads.get(offer.transfer_id)
+        if known is not None and known.phase == "done" and known.receipt is not None:
+            return OfferAnswer("done", offer.transfer_id, offer.size, receipt=known.receipt)
+        if known is not None and not known.ended.is_set():
+            return await self._again(known)
+        await self._make_room(peer, offer)
+        decision = await self._handler.offer(peer, offer)
+        if isinstance(decision, Refuse):
+            return OfferAnswer("refuse", offer.transfer_id, problem=decision.problem)
+        if isinstance(decision, Done):
+            return OfferAnswer("done", offer.transfer_id, offer.size, receipt=decision.receipt)
+        return await self._accept(peer, offer, decision)
+
+    async def _accept(self, peer: Peer, offer: IncomingOffer, decision: Accept) -> OfferAnswer:
+        receiver = Receiver(decision.part, offer.size, expected=offer.manifest)
+        await receiver.open()
+        upload = Upload(peer, offer, receiver, decision.ask, _now())
+        self._uploads[offer.transfer_id] = upload
+        offset = receiver.offset
+        if receiver.complete:
+            self._start_finish(upload)
+        return OfferAnswer("ask" if decision.ask else "accept", offer.transfer_id, offset)
+
+    async def _again(self, upload: Upload) -> OfferAnswer:
+        """The same offer while its upload is open: the old connection is dead or about to be."""
+        offset = upload.offer.size
+        if upload.phase == "receiving":
+            async with self._sole_writer(upload):
+                await upload.receiver.part.sync()
+                offset = upload.receiver.offset
+        return OfferAnswer("ask" if upload.ask else "accept", upload.offer.transfer_id, offset)
+
+    async def _head(self, request: web.Request) -> web.Response:
+        upload = self._find(request)
+        if upload.phase == "receiving":
+            async with self._sole_writer(upload):
+                await upload.receiver.part.sync()
+        return web.Response(status=204, headers=self._state(upload))
+
+    async def _patch(self, request: web.Request) -> web.Response:
+        upload = self._find(request)
+        if upload.phase != "receiving":
+            raise RequestError(409, "not-receiving", "All bytes of this bundle are here already.")
+        if request.content_type != http.UPLOAD_TYPE:
+            raise RequestError(415, "bad-request", f"An upload must have the content type {http.UPLOAD_TYPE}.")
+        text = request.headers.get(http.OFFSET_HEADER, "")
+        if not text.isascii() or not text.isdigit() or len(text) > 18:
+            raise RequestError(400, "bad-request", f"An upload needs the header {http.OFFSET_HEADER}.")
+        async with self._sole_writer(upload):
+            if int(text) != upload.receiver.offset:
+                problem = Problem(
+                    "wrong-offset",
+                    f"The upload goes on at byte {upload.receiver.offset}, not at byte {text}.",
+                    "Ask for the offset again.",
+                )
+                response = http.answer(problem, 409)
+                response.headers.update(self._state(upload))
+                return response
+            upload.writing = request.transport
+            try:
+                await self._receive(request, upload)
+            except BundleError as error:
+                self._fail(upload, error)
+                raise
+            finally:
+                upload.writing = None
+                upload.touched = _now()
+        if upload.receiver.complete and upload.phase == "receiving":
+            self._start_finish(upload)
+        return web.Response(status=204, headers=self._state(upload))
+
+    async def _receive(self, request: web.Request, upload: Upload) -> None:
+        receiver, buffer, unsynced = upload.receiver, bytearray(), 0
+        if (request.content_length or 0) > upload.offer.size - receiver.offset:
+            raise RequestError(413, "too-large", f"The bundle was announced with {upload.offer.size} bytes.")
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(self._limits.idle_seconds):
+                        data = await request.content.readany()
+                except TimeoutError:
+                    limit = self._limits.idle_seconds
+                    raise RequestError(408, "too-slow", f"No byte of the bundle came for {limit:g} seconds.") from None
+                buffer += data
+                if len(buffer) >= PIECE or (buffer and not data):
+                    self._check(request)
+                    piece, buffer = bytes(buffer), bytearray()
+                    await receiver.take(piece)
+                    unsynced += len(piece)
+                    if unsynced >= self._limits.sync_bytes:
+                        await receiver.part.sync()
+                        unsynced = 0
+                if not data:
+                    break
+        except (web.RequestPayloadError, ConnectionError):
+            if buffer:
+                await receiver.take(bytes(buffer))
+            log.info("upload interrupted", peer=upload.peer.name, offset=receiver.offset, size=upload.offer.size)
+            raise
+        finally:
+            if upload.phase == "receiving":
+                await receiver.part.sync()
+
+    async def _transfer(self, request: web.Request) -> web.Response:
+        upload = self._find(request)
+        try:
+            seconds = min(LONGEST_WAIT, max(0.0, float(request.query.get("wait", "0"))))
+        except ValueError:
+            raise RequestError(400, "bad-request", "The parameter 'wait' is not a number of seconds.") from None
+        if seconds and not upload.ended.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await upload.ended.wait()
+        return http.answer(upload.progress())
+
+    def _start_finish(self, upload: Upload) -> None:
+        upload.phase = "checking"
+        task = asyncio.create_task(self._finish(upload))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _finish(self, upload: Upload) -> None:
+        bundle = upload.offer.manifest.bundle_id
+        try:
+            await upload.receiver.finish()
+            receipt = await self._handler.apply(upload.peer, upload.offer, upload.receiver.part, upload.report())
+            upload.receipt, upload.phase = receipt, "done"
+            log.info("bundle done", peer=upload.peer.name, bundle=bundle)
+        except asyncio.CancelledError:
+            self._fail(upload, RequestError(503, "stopping", "This laptop's agent was stopped. Push again."))
+            raise
+        except Exception as error:
+            self._fail(upload, error)
+        finally:
+            await upload.receiver.close()
+            upload.touched = _now()
+            upload.ended.set()
+
+    def _fail(self, upload: Upload, error: Exception) -> None:
+        upload.phase, upload.problem = "failed", Problem.of(error)
+        upload.ended.set()
+        known = hasattr(error, "code")
+        log.warning(
+            "bundle failed",
+            peer=upload.peer.name,
+            bundle=upload.offer.manifest.bundle_id,
+            error=upload.problem.code,
+            reason=str(error),
+            exc_info=None if known else error,
+        )
+
+    def _find(self, request: web.Request) -> Upload:
+        peer = self._check(request)
+        upload = self._uploads.get(request.match_info["transfer"])
+        if upload is None or upload.peer.node_id != peer.node_id:
+            raise RequestError(404, "unknown-transfer", "This laptop knows no such transfer.", hint="Offer it again.")
+        upload.touched = _now()
+        return upload
+
+    def _state(self, upload: Upload) -> dict[str, str]:
+        progress = upload.progress()
+        return {
+            http.OFFSET_HEADER: str(progress.offset),
+            http.LENGTH_HEADER: str(progress.size),
+            http.COMPLETE_HEADER: "?1" if progress.offset == progress.size else "?0",
+            "Cache-Control": "no-store",
+        }
+
+    def _sole_writer(self, upload: Upload) -> Any:
+        """The upload's lock; a connection that still holds it is cut, since the sender has come back on another."""
+        if upload.writing is not None:
+            upload.writing.abort()
+        return upload.lock
+
+    async def _make_room(self, peer: Peer, offer: IncomingOffer) -> None:
+        """Forget what is long over and refuse what is too much."""
+        now = _now()
+        for name, upload in list(self._uploads.items()):
+            if name == offer.transfer_id or (
+                upload.ended.is_set() and now - upload.touched > self._limits.remembered_seconds
+            ):
+                del self._uploads[name]
+            elif upload.phase == "receiving" and upload.writing is None and now - upload.touched > 600:
+                await upload.receiver.close()
+                del self._uploads[name]
+        running = [upload for upload in self._uploads.values() if not upload.ended.is_set()]
+        mine = sum(1 for upload in running if upload.peer.node_id == peer.node_id)
+        if len(running) >= self._limits.uploads or mine >= self._limits.uploads_per_peer:
+            raise RequestError(429, "too-many-uploads", "This laptop is receiving too many bundles already.")
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
