@@ -259,7 +259,7 @@ async def _frames(
         if not entry.rows:
             continue
         with translating(f"The backup of table {entry.table}"):
-            blocks = copy_blocks(snapshot.connection, f"COPY ({_select(scope, entry)}) TO STDOUT")
+            blocks = copy_blocks(snapshot.connection, _select(scope, entry))
             try:
                 async for block, rows in blocks:
                     ahead.append(loop.run_in_executor(threads, encode, position, rows, block))
