@@ -7,6 +7,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -117,10 +118,10 @@ def split_address(address: str, default_port: int) -> tuple[str, int]:
         r"(?:\[(?P<six>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^\s:/\[\]]+))(?::(?P<port>\d{1,5}))?", address.strip()
     )
     if match is None:
-        bare_ipv6 = re.fullmatch(r"[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%\w+)?", address.strip())
-        if bare_ipv6 is None:
-            raise ValueError(f"{address!r} is not HOST or HOST:PORT")
-        return bare_ipv6.group(), default_port
+        try:
+            return str(IPv6Address(address.strip())), default_port
+        except ValueError:
+            raise ValueError(f"{address!r} is not HOST or HOST:PORT") from None
     port = int(match["port"]) if match["port"] else default_port
     if not 0 < port < 65536:
         raise ValueError(f"{address!r} has a port outside 1-65535")
