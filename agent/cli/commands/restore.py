@@ -1,0 +1,106 @@
+"""``backroom restore``."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import click
+
+from agent.cli.output import Output, count, duration
+from agent.cli.progress import shown
+from agent.cli.run import Refused, Session, command
+
+if TYPE_CHECKING:
+    from agent.engine.bundle_file import VerifiedBundle
+    from agent.engine.plan import RestorePlan
+
+
+@command(name="restore")
+@click.argument("file")
+@click.option("--plan", "plan_only", is_flag=True, help="Show what would happen and change nothing.")
+@click.option(
+    "--conflicts",
+    type=click.Choice(["newer", "bundle", "local"]),
+    help="Which row wins where both sides have one: the newer, the bundle's (default), or the one here.",
+)
+@click.option("--trust-source", is_flag=True, help="Restore a file that a device outside this shop made.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+async def restore(
+    session: Session, file: str, plan_only: bool, conflicts: str | None, trust_source: bool, yes: bool
+) -> None:
+    """Restore a bundle into this laptop's database: all of it, or nothing.
+
+    FILE is a path, a file name in the archive, or a bundle's id. Rows that the bundle does not have stay as they are.
+    The plan is shown before anything changes; what is applied is exactly that plan.
+
+    \b
+      backroom restore backup-business-restaurant-abc-20260101-153045.bundle --plan
+      backroom restore backup-business-restaurant-abc-20260101-153045.bundle --conflicts newer
+    """
+    from agent.database.merge import Conflicts
+    from agent.operations.look import find_bundle
+    from agent.operations.restores import plan_file, restore_file, totals
+    from agent.operations.workspace import Workspace
+
+    workspace = Workspace(session.home)
+    output = session.output
+    policy = Conflicts(conflicts or workspace.config.conflicts)
+    path = await find_bundle(workspace, file)
+    if not (plan_only or yes or output.interactive):
+        raise Refused(
+            "confirmation-needed",
+            "A restore changes the database and nobody is here to be asked.",
+            "Look at the plan with --plan, then say --yes.",
+        )
+    async with workspace.history() as history:
+        if plan_only:
+            with shown(output) as progress:
+                plan = await plan_file(
+                    workspace, history, path, conflicts=policy, trust_source=trust_source, progress=progress
+                )
+            show_plan(output, plan)
+            output.result({**plan.as_dict(), **totals(plan), "applied": False})
+            return
+
+        async def ask(bundle: VerifiedBundle, plan: RestorePlan) -> bool:
+            show_plan(output, plan)
+            return await asyncio.to_thread(click.confirm, "Apply this?", default=False, err=True)
+
+        with shown(output) as progress:
+            result = await restore_file(
+                workspace,
+                history,
+                path,
+                conflicts=policy,
+                trust_source=trust_source,
+                approve=None if yes else ask,
+                progress=progress,
+            )
+    if yes:
+        show_plan(output, result.plan)
+    output.say(f"Done in {duration(result.seconds)}.")
+    output.result({**result.as_dict(), **totals(result.plan), "file": str(path), "applied": True})
+
+
+def show_plan(output: Output, plan: RestorePlan) -> None:
+    """The plan for people: numbers for each table that changes, then what needs a look."""
+    what = plan.business.name if plan.business else plan.kind.value
+    counts = plan.totals
+    output.say(
+        f"{what}: {count(counts.insert, 'new row')}, {counts.update:,} changed, {counts.unchanged:,} unchanged, "
+        f"{counts.kept:,} kept as they are here, {counts.delete:,} deleted"
+    )
+    output.table(
+        ("Table", "New", "Changed", "Unchanged", "Kept", "Deleted"),
+        [
+            (name, *(f"{number:,}" for number in (c.insert, c.update, c.unchanged, c.kept + c.stub, c.delete)))
+            for name, c in sorted(plan.tables.items())
+            if c.changes or c.kept or c.duplicate
+        ],
+        right=(1, 2, 3, 4, 5),
+    )
+    for line in (*map(str, plan.duplicates), *map(str, plan.skipped), *plan.warnings):
+        output.note(f"Warning: {line}")
+    for placeholder in plan.placeholders:
+        output.note(f"Note: {count(placeholder.rows, 'inactive row')} made in {placeholder.table} for other laptops.")

@@ -1,0 +1,128 @@
+"""A bundle file as it is: manifest, seal, and whether this laptop knows who made it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.engine.bundle_file import VerifiedBundle, verify_bundle
+from agent.operations.errors import UntrustedSource
+from agent.operations.workspace import Workspace
+from certs.errors import TrustError
+from certs.identity import verify_signature
+from protocol.errors import ProtocolError
+from protocol.manifest import Manifest
+from protocol.reader import BundleReader
+
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """``valid`` says whether frames, totals and signature hold; ``problem`` what does not. ``known`` is how this laptop
+    knows the maker: "this laptop", "member", "admin", "revoked" or "unknown"."""
+
+    file: Path
+    size: int
+    manifest: Manifest
+    valid: bool
+    known: str
+    problem: str = ""
+    problem_code: str = ""
+
+    @property
+    def seal_text(self) -> str:
+        """The verdict in one line."""
+        if not self.valid:
+            return f"NOT VALID: {self.problem}"
+        who = {
+            "this laptop": "made by this laptop",
+            "unknown": f"made by {self.manifest.source_node}, which this laptop does not know",
+            "revoked": f"made by {self.manifest.source_device}, which was REVOKED",
+        }.get(self.known, f"made by {self.manifest.source_device}, {self.known} of this shop")
+        return f"valid, {who}"
+
+    def as_dict(self) -> dict[str, object]:
+        manifest = self.manifest
+        return {
+            "file": str(self.file),
+            "bytes": self.size,
+            "valid": self.valid,
+            "problem": {"code": self.problem_code, "message": self.problem} if self.problem else None,
+            "made_by": {"node_id": manifest.source_node, "name": manifest.source_device, "known": self.known},
+            "bundle_id": manifest.bundle_id,
+            "version": manifest.version,
+            "kind": manifest.kind.value,
+            "business": {"id": manifest.business.id, "name": manifest.business.name} if manifest.business else None,
+            "shop": {"id": manifest.shop_id, "name": manifest.shop_name} if manifest.shop_id else None,
+            "target_node": manifest.target_node,
+            "created": manifest.created,
+            "created_by": manifest.created_by,
+            "options": {"compress": manifest.options.compress, "include_demo": manifest.options.include_demo},
+            "schema_fingerprint": manifest.schema_fingerprint,
+            "server_version": manifest.server_version,
+            "rows": manifest.total_rows,
+            "tables": [
+                {
+                    "table": entry.table,
+                    "section": entry.section.value,
+                    "rows": entry.rows,
+                    "stub": entry.stub,
+                    "columns": len(entry.columns),
+                    "key": list(entry.key),
+                }
+                for entry in manifest.tables
+            ],
+            "warnings": list(manifest.warnings),
+        }
+
+
+def known_as(workspace: Workspace, node_id: str) -> str:
+    """How this laptop knows a node: "this laptop", its role in the shop, "revoked" or "unknown"."""
+    if node_id == workspace.store.identity().node_id:
+        return "this laptop"
+    shop = workspace.store.shop()
+    member = shop.roster.member(node_id) if shop else None
+    if member is None:
+        return "unknown"
+    return member.role.value if member.active else "revoked"
+
+
+async def inspect_bundle(workspace: Workspace, path: Path) -> Inspected:
+    """Read the file to its end. Damage is a verdict, not an error, as long as the manifest can be read."""
+    size = (await asyncio.to_thread(path.stat)).st_size
+    try:
+        bundle = await verify_bundle(path, verify_signature)
+    except (ProtocolError, TrustError) as error:
+        manifest = await asyncio.to_thread(_manifest_of, path)
+        if manifest is None:
+            raise
+        known = known_as(workspace, manifest.source_node)
+        return Inspected(path, size, manifest, False, known, problem=str(error), problem_code=error.code)
+    return Inspected(path, size, bundle.manifest, True, known_as(workspace, bundle.signer))
+
+
+def _manifest_of(path: Path) -> Manifest | None:
+    """The manifest at the head of a damaged bundle, if that part is whole."""
+    reader = BundleReader()
+    with path.open("rb") as file:
+        try:
+            while reader.manifest is None and (chunk := file.read(_CHUNK_BYTES)):
+                reader.feed(chunk)
+        except ProtocolError:
+            pass
+    return reader.manifest
+
+
+async def verified(workspace: Workspace, path: Path, *, trust_source: bool) -> VerifiedBundle:
+    """A bundle that holds and whose maker this laptop knows (or that the user vouches for).
+
+    Raises ``protocol.errors.BundleError`` for a damaged one, whatever the user says, and :class:`UntrustedSource`.
+    """
+    bundle = await verify_bundle(path, verify_signature)
+    known = known_as(workspace, bundle.signer)
+    if known in {"unknown", "revoked"} and not trust_source:
+        what = "which was revoked" if known == "revoked" else "which this laptop's shop does not know"
+        raise UntrustedSource(f"{path.name} was made by {bundle.manifest.source_device} ({bundle.signer}), {what}.")
+    return bundle

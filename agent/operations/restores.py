@@ -1,0 +1,153 @@
+"""Restoring a bundle file: verify, trust, plan, ask, apply, remember."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from agent.archive.history import History, new_id
+from agent.archive.records import APPLIED, FAILED, PLANNED, REFUSED, RUNNING, RestoreRecord
+from agent.database.merge import Conflicts
+from agent.engine.bundle_file import VerifiedBundle
+from agent.engine.plan import RestorePlan, RestoreResult
+from agent.engine.progress import Progress, silent
+from agent.engine.restore import plan_restore, restore
+from agent.engine.restore_errors import RestoreError
+from agent.operations.errors import Declined, OperationError
+from agent.operations.inspect import verified
+from agent.operations.workspace import Workspace, person, utc_now
+from protocol.errors import ProtocolError
+
+Approve = Callable[[VerifiedBundle, RestorePlan], Awaitable[bool]]
+
+
+async def plan_file(
+    workspace: Workspace,
+    history: History,
+    path: Path,
+    *,
+    conflicts: Conflicts,
+    trust_source: bool = False,
+    progress: Progress = silent,
+) -> RestorePlan:
+    """What restoring the file would do now. Changes nothing but the history, which notes the plan."""
+    bundle = await verified(workspace, path, trust_source=trust_source)
+    return await _planned(workspace, history, bundle, conflicts, progress)
+
+
+async def restore_file(
+    workspace: Workspace,
+    history: History,
+    path: Path,
+    *,
+    conflicts: Conflicts,
+    trust_source: bool = False,
+    approve: Approve | None = None,
+    progress: Progress = silent,
+) -> RestoreResult:
+    """Restore the file. ``approve`` is shown the plan and decides; what is applied then is exactly that plan.
+
+    Raises :class:`Declined` where it says no, and errors of the protocol, the engine and the database; then nothing
+    has changed.
+    """
+    bundle = await verified(workspace, path, trust_source=trust_source)
+    expected = None
+    if approve is not None:
+        plan = await _planned(workspace, history, bundle, conflicts, progress)
+        if not await approve(bundle, plan):
+            raise Declined("The restore was not wanted.")
+        expected = plan.digest
+    return await apply_bundle(workspace, history, bundle, conflicts=conflicts, expected=expected, progress=progress)
+
+
+async def apply_bundle(
+    workspace: Workspace,
+    history: History,
+    bundle: VerifiedBundle,
+    *,
+    conflicts: Conflicts,
+    expected: str | None = None,
+    approver: str | None = None,
+    transfer_id: str | None = None,
+    progress: Progress = silent,
+) -> RestoreResult:
+    """Restore a verified, trusted bundle and keep the truth about it in the history, whatever happens."""
+    record = await history.start_restore(
+        _record(workspace, bundle, conflicts, RUNNING, approver=approver or person(), transfer_id=transfer_id)
+    )
+    try:
+        result = await restore(
+            workspace.database_url,
+            bundle,
+            workspace.catalogue(),
+            own_node=workspace.store.identity().node_id,
+            conflicts=conflicts,
+            expected=expected,
+            progress=progress,
+        )
+    except BaseException as error:
+        refused = isinstance(error, (RestoreError, ProtocolError, OperationError))
+        await history.end_restore(
+            record.id,
+            REFUSED if refused else FAILED,
+            error_code=str(getattr(error, "code", "unexpected")),
+            error=str(error) or type(error).__name__,
+        )
+        raise
+    await history.end_restore(record.id, APPLIED, counts=totals(result.plan), plan_digest=result.plan.digest)
+    return result
+
+
+def totals(plan: RestorePlan) -> dict[str, int]:
+    """Rows in all by what becomes of them, in the words of the results."""
+    counts = plan.totals
+    return {
+        "inserted": counts.insert,
+        "updated": counts.update,
+        "unchanged": counts.unchanged,
+        "kept": counts.kept,
+        "deleted": counts.delete,
+    }
+
+
+async def _planned(
+    workspace: Workspace, history: History, bundle: VerifiedBundle, conflicts: Conflicts, progress: Progress
+) -> RestorePlan:
+    plan = await plan_restore(
+        workspace.database_url,
+        bundle,
+        workspace.catalogue(),
+        own_node=workspace.store.identity().node_id,
+        conflicts=conflicts,
+        progress=progress,
+    )
+    record = await history.start_restore(_record(workspace, bundle, conflicts, RUNNING, approver=person()))
+    await history.end_restore(record.id, PLANNED, counts=totals(plan), plan_digest=plan.digest)
+    return plan
+
+
+def _record(
+    workspace: Workspace,
+    bundle: VerifiedBundle,
+    conflicts: Conflicts,
+    state: str,
+    *,
+    approver: str,
+    transfer_id: str | None = None,
+) -> RestoreRecord:
+    manifest = bundle.manifest
+    return RestoreRecord(
+        id=new_id(),
+        bundle_id=manifest.bundle_id,
+        file=workspace.archive.stored_path(bundle.path),
+        kind=manifest.kind.value,
+        mode=conflicts.value,
+        state=state,
+        started_at=utc_now(),
+        source_node=manifest.source_node,
+        source_device=manifest.source_device,
+        business_id=manifest.business.id if manifest.business else None,
+        business_name=manifest.business.name if manifest.business else None,
+        transfer_id=transfer_id,
+        approver=approver,
+    )
