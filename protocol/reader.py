@@ -24,7 +24,7 @@ from protocol.frames import EncodedFrame, check_data, next_chain, parse_frame, s
 from protocol.ledger import Ledger
 from protocol.limits import DEFAULT_LIMITS, Limits
 from protocol.manifest import Manifest, Section
-from protocol.records import PREFIX_SIZE, Tag, check_header, header_record, parse_prefix, record
+from protocol.records import FIRST_BYTES, PREFIX_SIZE, Tag, check_header, header_record, parse_prefix, record
 from protocol.refusal import foreign_device_state
 from protocol.seal import Seal, check_totals
 
@@ -99,13 +99,20 @@ class BundleReader:
             raise self._failure
         if self.seal is not None:
             return
-        if self.manifest is None:
+        if self._at_start and not FIRST_BYTES.startswith(self._buffer[: len(FIRST_BYTES)]):
+            self._failure = NotABundle("This is not a Backroom bundle.")
+        elif self.manifest is None:
             self._failure = CutShort("The file ends before its manifest is complete.")
         else:
             self._failure = CutShort(
                 f"The bundle ends before its seal, after {self._rows} of {self.manifest.total_rows} rows."
             )
         raise self._failure
+
+    @property
+    def _at_start(self) -> bool:
+        """Whether the first prefix is not yet there."""
+        return self._expected == (Tag.HEADER,) and self._tag is None
 
     @property
     def _rows(self) -> int:
@@ -148,7 +155,7 @@ class BundleReader:
 
     def _start(self, piece: memoryview) -> tuple[Tag, int]:
         """Tag and length of the record that starts, both held against what may come now."""
-        at_start = self._expected == (Tag.HEADER,)
+        at_start = self._at_start
         try:
             tag, length = parse_prefix(piece)
         except Malformed:

@@ -14,6 +14,8 @@ PREFIX_SIZE = 7
 _PREFIX = struct.Struct(">BBBI")
 _ARRAY_OF_TWO = 0x92
 _BIN32 = 0xC6
+FIRST_BYTES = bytes((_ARRAY_OF_TWO, 0, _BIN32, 0, 0, 0))
+"""With what a bundle of any version starts: its header is shorter than 256 bytes."""
 
 
 class Tag(IntEnum):

@@ -118,7 +118,7 @@ def verify_seal(manifest: Manifest, seal: Seal, verify: VerifySignature) -> str:
     try:
         node = verify(seal.certificate, seal.signature, seal.message(manifest.digest()))
     except Exception as error:
-        raise BadSeal(f"The signature of the seal does not hold ({error}).") from error
+        raise BadSeal(f"The signature of the seal does not hold ({str(error) or type(error).__name__}).") from error
     if node != manifest.source_node:
         raise WrongSigner(
             f"The bundle says that it comes from {manifest.source_device} ({manifest.source_node}), "

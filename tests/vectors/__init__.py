@@ -1,0 +1,1 @@
+"""Bundles as files, and what makes them (scripts/make_vectors.py)."""
