@@ -2,15 +2,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protocol.canonical import Value, pack, unpack
 from protocol.errors import DeviceSectionRefused, ManifestInvalid, ProtocolError, TooLarge
 from protocol.limits import Limits
 from protocol.manifest import ColumnEntry, Kind, Manifest, Section
 from tests.protocol.bundles import manifests
+from tests.protocol.test_canonical import VALUES
 from tests.vectors.drafts import NODES, ORDERS, USERS, full, manifest
 
 
@@ -30,6 +33,30 @@ def test_changed_byte_is_another_manifest_or_none(value: Manifest, data: st.Data
         return
     assert other != value
     assert other.encode() == encoded
+
+
+@given(manifests(), st.data())
+def test_changed_value_is_another_manifest_or_none(value: Manifest, data: st.DataObject) -> None:
+    tree = unpack(value.encode(), what="manifest", error=ManifestInvalid, values=1_000, nesting=6)
+    node: Value = tree
+    while True:
+        if isinstance(node, dict) and node:
+            places: list[Any] = list(node)
+        elif isinstance(node, list) and node:
+            places = list(range(len(node)))
+        else:
+            break
+        parent: Any = node
+        place = data.draw(st.sampled_from(places))
+        node = parent[place]
+        if data.draw(st.booleans()):
+            break
+    parent[place] = data.draw(VALUES)
+    try:
+        other = Manifest.decode(pack(tree))
+    except ManifestInvalid:
+        return
+    assert other.encode() == pack(tree)
 
 
 @given(st.binary(max_size=300))

@@ -8,12 +8,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from protocol.errors import CutShort, FrameDamaged, ManifestInvalid, NotABundle, ProtocolError, TrailingData
-from protocol.frames import decode_block, encode_frame
+from protocol.frames import Codec, EncodedFrame, decode_block, encode_frame
 from protocol.limits import MIB, Limits
 from protocol.manifest import Manifest, Section, TableEntry
 from protocol.reader import BundleReader, FrameRead, ManifestRead, SealRead
 from tests.protocol.bundles import Bundle, bundles, events, read, write
-from tests.vectors.drafts import draft, manifest, orders
+from tests.vectors.drafts import ORDERS, USERS, Draft, draft, manifest, orders
+from tests.vectors.frames import remade
 
 
 @given(bundles(), st.integers(1, 300))
@@ -84,6 +85,20 @@ def test_any_payload_in_a_proper_record_raises_nothing_but_protocol_errors(
     record = bytes((0x92, tag, 0xC6)) + len(payload).to_bytes(4, "big") + payload
     with pytest.raises(ProtocolError):
         events(opening + record)
+
+
+NUMBERS = st.integers(0, 5) | st.integers(0, 2**32 - 1)
+FRAMES = st.builds(
+    EncodedFrame, NUMBERS, NUMBERS, NUMBERS, st.sampled_from(Codec), st.binary(max_size=40), st.just(b"")
+)
+
+
+@given(st.lists(FRAMES, max_size=3))
+def test_any_rightly_chained_frames_raise_nothing_but_protocol_errors(frames: list[EncodedFrame]) -> None:
+    chained = tuple(remade(frame) for frame in frames)
+    data = Draft(manifest(USERS, ORDERS).encode(), chained, entries=2).whole()
+    with pytest.raises(ProtocolError):
+        read(data)
 
 
 def test_events_come_as_soon_as_their_bytes_are_there() -> None:
