@@ -5,25 +5,22 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
-from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Select, Table, delete, insert, or_, select, update
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy import delete, insert, or_, select, update
 
 from agent.archive import records
-from agent.archive.errors import AmbiguousBundleError, HistoryError, NoSuchRecordError
+from agent.archive.errors import AmbiguousBundleError, HistoryError
 from agent.archive.records import BackupRecord, RestoreRecord, TransferRecord
 from agent.archive.schema import backups, restores, transfers
-from agent.archive.storage import failure, open_engine, writing
+from agent.archive.storage import open_engine
+from agent.archive.store import Store, between, either, equal, missing, values
 from agent.home import Home
 
-Record = TypeVar("Record", BackupRecord, TransferRecord, RestoreRecord)
-
 # What is noted about a backup after it was recorded; everything else about it comes from the file.
-NOTED = frozenset(field.name for field in fields(BackupRecord)[[f.name for f in fields(BackupRecord)].index("notes") :])
+_FIELDS = [field.name for field in fields(BackupRecord)]
+NOTED = frozenset(_FIELDS[_FIELDS.index("notes") :])
 _LEAST_PREFIX = 4
 _DIED = {
     transfers: "The process ended before the transfer did.",
@@ -31,12 +28,8 @@ _DIED = {
 }
 
 
-class History:
+class History(Store):
     """The history database, made by :meth:`open`. Safe beside other processes and other instances of itself."""
-
-    def __init__(self, home: Home, engine: AsyncEngine) -> None:
-        self._home = home
-        self._engine = engine
 
     @classmethod
     @asynccontextmanager
@@ -57,12 +50,12 @@ class History:
     async def add_backup(self, record: BackupRecord) -> BackupRecord:
         """Record a bundle. One that is known already gets the new facts; notes, pin and deliveries stay."""
         record = replace(record, recorded_at=record.recorded_at or datetime.now(UTC))
-        values = _values(record)
+        facts = values(record)
         async with self._writing() as connection:
-            facts = {name: value for name, value in values.items() if name not in NOTED}
-            changed = await connection.execute(update(backups).where(backups.c.id == record.id).values(facts))
+            known = {name: value for name, value in facts.items() if name not in NOTED}
+            changed = await connection.execute(update(backups).where(backups.c.id == record.id).values(known))
             if changed.rowcount == 0:
-                await connection.execute(insert(backups).values(values))
+                await connection.execute(insert(backups).values(facts))
         return record
 
     async def backup(self, bundle_id: str) -> BackupRecord | None:
@@ -98,12 +91,12 @@ class History:
         """Backups, newest first. ``business`` and ``device`` are an ID or a name; ``since`` <= created < ``until``."""
         query = select(backups).order_by(backups.c.created_at.desc(), backups.c.id)
         query = query.where(
-            *_equal(backups.c.kind, kind),
-            *_either(backups.c.business_id, backups.c.business_name, business),
-            *_either(backups.c.source_node, backups.c.source_device, device),
-            *_equal(backups.c.origin, origin),
-            *_equal(backups.c.pinned, pinned),
-            *_between(backups.c.created_at, since, until),
+            *equal(backups.c.kind, kind),
+            *either(backups.c.business_id, backups.c.business_name, business),
+            *either(backups.c.source_node, backups.c.source_device, device),
+            *equal(backups.c.origin, origin),
+            *equal(backups.c.pinned, pinned),
+            *between(backups.c.created_at, since, until),
         )
         return await self._select(BackupRecord, query.limit(limit).offset(offset))
 
@@ -114,7 +107,7 @@ class History:
         await self._change(backups, bundle_id, noted)
         changed = await self.backup(bundle_id)
         if changed is None:
-            raise _missing("backup", bundle_id)
+            raise missing("backup", bundle_id)
         return changed
 
     async def remove_backup(self, bundle_id: str) -> None:
@@ -128,7 +121,7 @@ class History:
         """Record a transfer that begins now, as this process's. ``state`` becomes ``started``."""
         record = replace(record, state=records.STARTED, owner=self._home.process)
         async with self._writing() as connection:
-            await connection.execute(insert(transfers).values(_values(record)))
+            await connection.execute(insert(transfers).values(values(record)))
         return record
 
     async def resume_transfer(self, transfer_id: str) -> TransferRecord:
@@ -140,10 +133,7 @@ class History:
 
     async def progress_transfer(self, transfer_id: str, bytes_done: int, bytes_total: int | None = None) -> None:
         """Note how far a transfer is (call it now and then, not for every chunk)."""
-        values: dict[str, object] = {"bytes_done": bytes_done}
-        if bytes_total is not None:
-            values["bytes_total"] = bytes_total
-        await self._change(transfers, transfer_id, values)
+        await self._change(transfers, transfer_id, _given({"bytes_done": bytes_done, "bytes_total": bytes_total}))
 
     async def end_transfer(
         self,
@@ -184,13 +174,13 @@ class History:
         """Transfers, newest first. ``peer`` and ``business`` are an ID or a name; ``since`` <= started < ``until``."""
         query = select(transfers).order_by(transfers.c.started_at.desc(), transfers.c.id)
         query = query.where(
-            *_equal(transfers.c.direction, direction),
-            *_equal(transfers.c.mode, mode),
-            *_either(transfers.c.peer_node, transfers.c.peer_name, peer),
-            *_either(transfers.c.business_id, transfers.c.business_name, business),
-            *_equal(transfers.c.bundle_id, bundle_id),
-            *_equal(transfers.c.state, state),
-            *_between(transfers.c.started_at, since, until),
+            *equal(transfers.c.direction, direction),
+            *equal(transfers.c.mode, mode),
+            *either(transfers.c.peer_node, transfers.c.peer_name, peer),
+            *either(transfers.c.business_id, transfers.c.business_name, business),
+            *equal(transfers.c.bundle_id, bundle_id),
+            *equal(transfers.c.state, state),
+            *between(transfers.c.started_at, since, until),
         )
         return await self._select(TransferRecord, query.limit(limit).offset(offset))
 
@@ -200,7 +190,7 @@ class History:
         """Record a restore that begins now, as this process's. ``state`` becomes ``running``."""
         record = replace(record, state=records.RUNNING, owner=self._home.process)
         async with self._writing() as connection:
-            await connection.execute(insert(restores).values(_values(record)))
+            await connection.execute(insert(restores).values(values(record)))
         return record
 
     async def end_restore(
@@ -217,8 +207,8 @@ class History:
     ) -> RestoreRecord:
         """Record how a restore ended: ``planned``, ``applied``, ``failed`` or ``refused``."""
         given = {"approver": approver, "plan_digest": plan_digest, "undo_path": undo_path}
-        values = {**_given({**given, "counts": counts and dict(counts)}), **_ended(state, error_code, error)}
-        await self._change(restores, restore_id, values)
+        changes = {**_given({**given, "counts": counts and dict(counts)}), **_ended(state, error_code, error)}
+        await self._change(restores, restore_id, changes)
         return (await self._select(RestoreRecord, select(restores).where(restores.c.id == restore_id)))[0]
 
     async def restores(
@@ -236,11 +226,11 @@ class History:
         """Restores and plans, newest first. ``business`` is an ID or a name; ``since`` <= started < ``until``."""
         query = select(restores).order_by(restores.c.started_at.desc(), restores.c.id)
         query = query.where(
-            *_equal(restores.c.kind, kind),
-            *_either(restores.c.business_id, restores.c.business_name, business),
-            *_equal(restores.c.bundle_id, bundle_id),
-            *_equal(restores.c.state, state),
-            *_between(restores.c.started_at, since, until),
+            *equal(restores.c.kind, kind),
+            *either(restores.c.business_id, restores.c.business_name, business),
+            *equal(restores.c.bundle_id, bundle_id),
+            *equal(restores.c.state, state),
+            *between(restores.c.started_at, since, until),
         )
         return await self._select(RestoreRecord, query.limit(limit).offset(offset))
 
@@ -256,52 +246,18 @@ class History:
                 continue
             async with self._writing() as connection:
                 for row_id, owner in dead:
-                    values = {"state": records.INTERRUPTED, "error": _DIED[table], "ended_at": datetime.now(UTC)}
+                    ended = _ended(records.INTERRUPTED, None, _DIED[table])
                     still = (table.c.id == row_id) & (table.c.owner == owner) & (table.c.state == state)
-                    marked += (
-                        await connection.execute(update(table).where(still).values(owner=None, **values))
-                    ).rowcount
+                    marked += (await connection.execute(update(table).where(still).values(ended))).rowcount
         return marked
 
     async def _transfer(self, transfer_id: str) -> TransferRecord:
         return (await self._select(TransferRecord, select(transfers).where(transfers.c.id == transfer_id)))[0]
 
-    async def _change(self, table: Table, row_id: str, values: Mapping[str, Any]) -> None:
-        async with self._writing() as connection:
-            changed = await connection.execute(update(table).where(table.c.id == row_id).values(**values))
-        if changed.rowcount == 0:
-            raise _missing(table.name.removesuffix("s"), row_id)
-
-    async def _select(self, kind: type[Record], query: Select[Any]) -> tuple[Record, ...]:
-        async with self._reading() as connection:
-            rows = (await connection.execute(query)).mappings().all()
-        return tuple(kind(**row) for row in rows)
-
-    @asynccontextmanager
-    async def _reading(self) -> AsyncIterator[AsyncConnection]:
-        try:
-            async with self._engine.connect() as connection:
-                yield connection
-        except (SQLAlchemyError, OSError) as error:
-            raise failure(error, self._engine.url) from error
-
-    @asynccontextmanager
-    async def _writing(self) -> AsyncIterator[AsyncConnection]:
-        try:
-            async with writing(self._engine).begin() as connection:
-                yield connection
-        except (SQLAlchemyError, OSError) as error:
-            raise failure(error, self._engine.url) from error
-
 
 def new_id() -> str:
     """A fresh ID for a transfer or restore."""
     return secrets.token_hex(8)
-
-
-def _values(record: BackupRecord | TransferRecord | RestoreRecord) -> dict[str, Any]:
-    """The record's fields as column values (mappings as plain dictionaries, for JSON)."""
-    return {name: dict(value) if isinstance(value, Mapping) else value for name, value in asdict(record).items()}
 
 
 def _given(values: Mapping[str, object]) -> dict[str, object]:
@@ -310,19 +266,3 @@ def _given(values: Mapping[str, object]) -> dict[str, object]:
 
 def _ended(state: str, error_code: str | None, error: str | None) -> dict[str, object]:
     return {"state": state, "error_code": error_code, "error": error, "ended_at": datetime.now(UTC), "owner": None}
-
-
-def _equal(column: ColumnElement[Any], value: object) -> list[ColumnElement[bool]]:
-    return [] if value is None else [column == value]
-
-
-def _either(column: ColumnElement[Any], other: ColumnElement[Any], value: str | None) -> list[ColumnElement[bool]]:
-    return [] if value is None else [or_(column == value, other == value)]
-
-
-def _between(column: ColumnElement[Any], since: datetime | None, until: datetime | None) -> list[ColumnElement[bool]]:
-    return [*([] if since is None else [column >= since]), *([] if until is None else [column < until])]
-
-
-def _missing(what: str, row_id: str) -> NoSuchRecordError:
-    return NoSuchRecordError(f"The history has no {what} {row_id!r}.", "See `backroom history`.")

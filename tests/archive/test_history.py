@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
+import random
 from datetime import UTC, datetime, timedelta, timezone
+from types import MappingProxyType
 
 import pytest
 
@@ -14,6 +16,7 @@ from agent.archive.history import NOTED, History, new_id
 from agent.archive.records import BackupRecord, RestoreRecord, TransferRecord
 from agent.home import Home
 from tests.archive.conftest import Child
+from tests.conftest import MakeDatabase
 
 NOON = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
 
@@ -178,6 +181,46 @@ async def test_a_restore_from_start_to_end(home: Home) -> None:
             (await history.start_restore(restore())).id, "refused", error_code="foreign-device", error="No."
         )
         assert (refused.error_code, refused.counts) == ("foreign-device", {})
+
+
+async def test_read_only_mappings_are_fine(home: Home) -> None:
+    async with History.open(home) as history:
+        await history.add_backup(backup("b1", options=MappingProxyType({"compress": True})))
+        begun = await history.start_transfer(transfer())
+        done = await history.end_transfer(begun.id, "done", totals=MappingProxyType({"inserted": 1}))
+        assert done.totals == {"inserted": 1}
+
+
+@pytest.mark.one_server
+async def test_the_history_may_live_in_another_database(home: Home, database: MakeDatabase) -> None:
+    url = (await database()).dsn
+    for number in range(2):
+        async with History.open(home, url) as history:
+            record = backup(f"bundle-{number}", created_at=NOON + timedelta(days=number))
+            await history.add_backup(record)
+            assert await history.backup(record.id) == record
+            await history.change_backup(record.id, pinned=True, verified_at=NOON)
+            begun = await history.start_transfer(transfer())
+            await history.end_transfer(begun.id, "done", receipt=b"\x00", totals={"inserted": 2})
+            assert (await history.transfers(state="done", limit=1))[0].receipt == b"\x00"
+    async with History.open(home, url) as history:
+        assert [found.id for found in await history.backups(pinned=True)] == ["bundle-1", "bundle-0"]
+    assert not home.history.exists()
+
+
+async def test_a_cancelled_call_leaves_the_history_usable(home: Home) -> None:
+    async with History.open(home) as history:
+
+        async def work() -> None:
+            begun = await history.start_transfer(transfer())
+            await history.end_transfer(begun.id, "done")
+
+        for _ in range(60):
+            task = asyncio.create_task(work())
+            await asyncio.sleep(random.random() * 0.02)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        await asyncio.wait_for(work(), 10)
 
 
 UNFINISHED = """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import resource
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -181,6 +180,7 @@ async def test_cancelling_keeps_a_true_beginning_and_frees_it(spool: Spool) -> N
 
 @pytest.fixture
 def _small_files() -> Iterator[None]:
+    resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, before[1]))
     yield

@@ -7,7 +7,8 @@ import errno
 import hashlib
 import os
 import random
-import resource
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -167,6 +168,7 @@ async def test_an_unknown_kind_is_refused(archive: Archive) -> None:
 
 @pytest.fixture
 def _small_files() -> Iterator[None]:
+    resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, before[1]))
     yield
@@ -185,6 +187,37 @@ async def test_a_size_limit_is_a_full_disk_and_leaves_nothing(archive: Archive, 
     assert caught.value.code == "disk-full"
     assert caught.value.hint
     assert everything(home) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real disk of four megabytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
+    if sys.platform != "linux" or os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("a small disk needs root on Linux")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+async def test_a_full_disk_leaves_nothing_and_the_next_smaller_file_fits(small_disk: Path, tmp_path: Path) -> None:
+    archive = Archive(Home(tmp_path / "elsewhere").ensure())
+
+    async def write(size: int) -> Path:
+        async with archive.outside(small_disk / "x.bundle") as writer:
+            for _ in range(size):
+                await writer.write(MEGABYTE)
+            return await writer.commit()
+
+    with pytest.raises(DiskFullError, match="nothing was kept"):
+        await write(6)
+    assert list(small_disk.iterdir()) == []
+    assert (await write(2)).stat().st_size == 2_000_000
+    with pytest.raises(DiskFullError, match="are needed"):
+        async with archive.outside(small_disk / "y", expected=1):
+            pass
+    assert [path.name for path in small_disk.iterdir()] == ["x.bundle"]
 
 
 async def test_too_little_space_is_said_before_the_first_byte(archive: Archive, home: Home) -> None:
