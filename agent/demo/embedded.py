@@ -26,7 +26,7 @@ import asyncpg
 
 from agent.demo.accounts import ServerUser, open_way_to, own, server_user
 from agent.demo.errors import ClusterFailed, EmbeddedPostgresMissing
-from agent.demo.sockets import socket_folder
+from agent.demo.sockets import remove_socket_folder, socket_folder
 
 SUPERUSER = "postgres"
 OWNER = "shop"
@@ -133,6 +133,8 @@ class Cluster:
         """``stop`` for callers without an event loop; blocks until the server is down."""
         if (self._data / "PG_VERSION").exists() and self._running():
             self._run("pg_ctl", "stop", "-m", "fast", "-w", "-D", str(self._data))
+        if "socket" in self._address:
+            remove_socket_folder(Path(self._address["socket"]))
 
     @property
     def _data(self) -> Path:

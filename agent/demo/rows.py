@@ -16,7 +16,6 @@ from agent.demo.schema import DemoColumn, demo_schema
 NOW = datetime(2026, 6, 30, 18, 0)  # noqa: DTZ001 - the platform keeps UTC without a zone
 _CUID_TABLES = frozenset({"business_products", "product_variants", "persons", "vehicles"})
 _BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
-_OWN_COLUMNS = ("createdAt", "updatedAt")
 
 Row = dict[str, Any]
 
@@ -50,7 +49,7 @@ class Rows:
                 row[column.name] = values.pop(column.name)
             elif column.name == "id":
                 row["id"] = self.new_id(table, number)
-            elif column.name in _OWN_COLUMNS:
+            elif column.name == "updatedAt" or column.default == "CURRENT_TIMESTAMP":
                 row[column.name] = made_at
             elif column.required and column.default is None:
                 row[column.name] = _made_up(table, column, number, made_at)

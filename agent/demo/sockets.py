@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from agent.demo.accounts import ServerUser, own
@@ -35,3 +36,9 @@ def socket_folder(folder: Path, user: ServerUser | None) -> Path:
     if user is not None:
         own(chosen, user)
     return chosen
+
+
+def remove_socket_folder(folder: Path) -> None:
+    """Remove what ``socket_folder`` made, if the server is down and has taken its socket away."""
+    with suppress(OSError):
+        folder.rmdir()

@@ -1,0 +1,69 @@
+"""Fixtures for every test that needs a database. The servers are real; nothing is faked."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+import pytest
+
+from tests.support.databases import EMBEDDED, Database, Server, Servers, server_names
+
+MakeDatabase = Callable[..., Awaitable[Database]]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "one_server: run on the embedded PostgreSQL alone, not on each version")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "server" in metafunc.fixturenames:
+        one = metafunc.definition.get_closest_marker("one_server") is not None
+        metafunc.parametrize("server", [EMBEDDED] if one else server_names(), indirect=True)
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    """The servers of this test process. Take ``server`` unless one test needs several."""
+    running = Servers()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest, servers: Servers) -> Server:
+    """A PostgreSQL server: a test that takes it (or a database) runs once for each version at hand."""
+    if request.param == "installed":
+        pytest.skip("no PostgreSQL is installed beside the embedded one")
+    return servers.get(request.param)
+
+
+@pytest.fixture
+async def database(server: Server) -> AsyncIterator[MakeDatabase]:
+    """Makes fresh databases: ``await database()``, ``await database("platform")``, ``"filled"``, ``"everything"``."""
+    made: list[Database] = []
+
+    async def make(template: str = "empty") -> Database:
+        made.append(await server.fresh(template))
+        return made[-1]
+
+    yield make
+    for each in made:
+        await server.drop(each)
+
+
+@pytest.fixture
+async def platform_database(database: MakeDatabase) -> Database:
+    """The platform's 143 tables, without rows."""
+    return await database("platform")
+
+
+@pytest.fixture
+async def filled_database(database: MakeDatabase) -> Database:
+    """The demo's first laptop: three businesses and a demo one, 20 orders each."""
+    return await database("filled")
+
+
+@pytest.fixture
+async def everything_database(database: MakeDatabase) -> Database:
+    """The platform's 143 tables with rows in every one of them, for three businesses."""
+    return await database("everything")
