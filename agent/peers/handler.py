@@ -119,7 +119,7 @@ class Handler(Protocol):
         ...
 
     async def prepare_pull(self, peer: Peer, request: PullRequest, report: Report) -> Prepared:
-        """Make the bundle asked for, or find the one that ``request.bundle_id`` names. Only admins ask for full kinds."""
+        """Make the bundle asked for, or find the one that ``request.bundle_id`` names. Full kinds: admins only."""
         ...
 
     async def businesses(self, peer: Peer) -> BusinessList:

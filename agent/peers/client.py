@@ -1,0 +1,123 @@
+"""What this laptop asks of others, in one place: push, pull, businesses, comparison, roster."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import structlog
+
+from agent.peers import http
+from agent.peers.directory import Directory
+from agent.peers.errors import BadAnswer, NotTrusted
+from agent.peers.fetch import Fetch, Fetched
+from agent.peers.handler import Part
+from agent.peers.push import Push, Pushed, Tell, silent
+from agent.peers.questions import MAX_ROSTER_BYTES
+from certs.errors import RosterRollback, TrustError
+from certs.roster import Roster
+from protocol.errors import MessageError
+from protocol.manifest import Manifest
+from protocol.messages import Hello, Message
+from protocol.requests import (
+    BusinessItem,
+    BusinessList,
+    CompareRequest,
+    PullRequest,
+    RowHashes,
+    RowHashRequest,
+    TableDigest,
+)
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+
+class PeerClient:
+    """Talks to the devices of the shop by node ID; ``directory`` finds them. Every method raises ``PeerError``."""
+
+    def __init__(self, directory: Directory) -> None:
+        self.directory = directory
+
+    async def hello(self, node_id: str) -> Hello:
+        """Whether the device is there, and what it says about itself."""
+        return await self.directory.hello(node_id)
+
+    async def push(
+        self,
+        node_id: str,
+        path: Path,
+        *,
+        mode: Literal["newer", "bundle", "local", "store"] = "newer",
+        tell: Tell = silent,
+    ) -> Pushed:
+        """Hand the bundle file over and return the receipt; a broken upload goes on where the peer has it.
+
+        A receipt with outcome ``refused`` or ``failed`` is returned as well: it is the peer's word.
+        """
+        return await Push(self.directory, node_id, path, mode=mode, tell=tell).run()
+
+    async def pull(
+        self,
+        node_id: str,
+        request: PullRequest,
+        part_for: Callable[[str, int], Part],
+        *,
+        accept: Callable[[Manifest], None] | None = None,
+        tell: Tell = silent,
+    ) -> Fetched:
+        """Have a bundle made and fetch it into ``part_for(bundle_id, size)``; the caller closes the part."""
+        return await Fetch(self.directory, node_id, request, part_for, accept=accept, tell=tell).run()
+
+    async def businesses(self, node_id: str) -> tuple[BusinessItem, ...]:
+        """The businesses in the device's database."""
+        link = await self.directory.connect(node_id)
+        try:
+            listed = await link.read(BusinessList.decode, "GET", "/v1/businesses")
+        finally:
+            await link.close()
+        return listed.businesses
+
+    async def table_digests(self, node_id: str, request: CompareRequest) -> list[TableDigest]:
+        """The device's digests of all tables in the scope of a business."""
+        return [digest async for digest in self._stream(node_id, "/v1/compare", request, TableDigest.decode)]
+
+    async def row_hashes(self, node_id: str, request: RowHashRequest) -> AsyncIterator[RowHashes]:
+        """The device's row hashes of one table, as they come."""
+        async for hashes in self._stream(node_id, "/v1/compare/rows", request, RowHashes.decode):
+            yield hashes
+
+    async def exchange_roster(self, node_id: str) -> Roster:
+        """Give the device this laptop's roster and take its own; both end with the higher version."""
+        store = self.directory.store
+        link = await self.directory.connect(node_id)
+        try:
+            own = (await asyncio.to_thread(store.signed_roster)).encode()
+            theirs = await link.call("POST", "/v1/roster", own, limit=MAX_ROSTER_BYTES)
+        finally:
+            await link.close()
+        try:
+            return await asyncio.to_thread(store.save_roster, theirs)
+        except RosterRollback:
+            return store.roster()
+        except TrustError as error:
+            raise NotTrusted.of(error) from error
+
+    async def _stream(
+        self, node_id: str, path: str, request: Message, decode: Callable[[bytes], T]
+    ) -> AsyncIterator[T]:
+        link = await self.directory.connect(node_id)
+        try:
+            async with link.request("POST", path, data=request.encode()) as response:
+                try:
+                    async for payload in http.read_stream(response.content, self.directory.limits.idle_seconds):
+                        yield decode(payload)
+                except (TimeoutError, asyncio.IncompleteReadError) as error:
+                    raise link.translate(error) from error
+                except MessageError as error:
+                    raise BadAnswer(f"{link.who} sent an answer that cannot be read: {error}") from error
+        finally:
+            await link.close()

@@ -1,0 +1,197 @@
+"""Handing a bundle over: offer, upload from where the peer has it, wait for the signed receipt (PEER.md, "Pushing")."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import structlog
+
+from agent.peers import http
+from agent.peers.directory import Directory
+from agent.peers.errors import BadAnswer, Interrupted, PeerError, Refused
+from agent.peers.link import Link
+from agent.peers.patience import Patience
+from certs.errors import TrustError
+from certs.identity import verify_signature
+from protocol.errors import MessageError
+from protocol.manifest import Manifest
+from protocol.messages import Offer, OfferAnswer, Problem, Progress, Receipt, SignedReceipt
+from protocol.reader import BundleReader
+
+log = structlog.get_logger(__name__)
+
+Tell = Callable[[str, int, int, str], None]
+"""Told of progress: phase (``sending`` counts bytes, the peer's own phases count rows), done, total, a sentence."""
+
+PIECE = 256 << 10
+STEP_SECONDS = 1.0
+_ANEW = ("unknown-transfer", "wrong-offset", "not-receiving", "stopping", "too-slow")
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """How a push ended: the receipt, checked and in the signed form to keep, and the bytes sent over the network."""
+
+    receipt: Receipt
+    signed: SignedReceipt
+    sent: int
+
+
+def silent(_phase: str, _done: int, _total: int, _text: str) -> None:
+    """A ``Tell`` that nobody listens to."""
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest at the start of a bundle file. Blocking. Raises ``BundleError``."""
+    reader = BundleReader()
+    with path.open("rb") as file:
+        while data := file.read(64 << 10):
+            reader.feed(data)
+            if reader.manifest is not None:
+                return reader.manifest
+    reader.close()
+    raise BadAnswer(f"{path.name} has no manifest.")
+
+
+def open_receipt(signed: SignedReceipt, node_id: str, bundle_id: str) -> Receipt:
+    """The receipt, once its signature is proven to be that device's and it is about that bundle; else ``BadAnswer``."""
+    try:
+        signer = verify_signature(signed.certificate, signed.signature, signed.signed_part())
+        receipt = Receipt.decode(signed.body)
+    except (TrustError, MessageError) as error:
+        raise BadAnswer(f"The receipt of the other laptop does not hold: {error}") from error
+    if signer != node_id or receipt.receiver_node != node_id or receipt.bundle_id != bundle_id:
+        raise BadAnswer("The receipt is of another laptop or about another bundle.")
+    return receipt
+
+
+def _passing(error: PeerError) -> PeerError:
+    """``Interrupted`` for refusals that only say that the peer was started anew or lost the thread."""
+    if isinstance(error, Refused) and error.code in _ANEW:
+        return Interrupted(str(error))
+    return error
+
+
+class Push:
+    """One bundle file on its way to one device; ``run`` once."""
+
+    def __init__(
+        self,
+        directory: Directory,
+        node_id: str,
+        path: Path,
+        *,
+        mode: Literal["newer", "bundle", "local", "store"] = "newer",
+        tell: Tell = silent,
+    ) -> None:
+        self._directory = directory
+        self._limits = directory.limits
+        self._node_id = node_id
+        self._path = path
+        self._mode = mode
+        self._tell = tell
+        self._patience = Patience(directory.limits)
+        self._sent = 0
+        self._reached = -1
+
+    async def run(self) -> Pushed:
+        """Push until the receipt is here. Raises ``PeerError``."""
+        manifest = await asyncio.to_thread(read_manifest, self._path)
+        size = (await asyncio.to_thread(self._path.stat)).st_size
+        offer = Offer(await asyncio.to_thread(manifest.encode), size, None, self._mode)
+        while True:
+            try:
+                link = await self._directory.connect(self._node_id)
+                try:
+                    signed = await self._once(link, offer)
+                finally:
+                    await link.close()
+            except PeerError as error:
+                await self._patience.pause(_passing(error))
+                continue
+            receipt = await asyncio.to_thread(open_receipt, signed, self._node_id, manifest.bundle_id)
+            return Pushed(receipt, signed, self._sent)
+
+    async def _once(self, link: Link, offer: Offer) -> SignedReceipt:
+        answer = await link.read(OfferAnswer.decode, "POST", "/v1/offers", message=offer)
+        self._note(answer.offset)
+        if answer.status == "done" and answer.receipt is not None:
+            return answer.receipt
+        if answer.status == "refuse" or answer.status == "done":
+            raise Refused(answer.problem or Problem("refused", f"{link.who} refused the bundle.", ""))
+        if answer.offset > offer.size:
+            raise BadAnswer(f"{link.who} says that it has more bytes than there are.")
+        if answer.offset < offer.size:
+            await self._upload(link, answer.transfer_id, answer.offset, offer.size)
+        return await self._receipt(link, answer.transfer_id)
+
+    def _note(self, offset: int) -> None:
+        """An answered offer is progress the first time, and then only if the peer has more bytes than before."""
+        if offset > self._reached:
+            self._reached = offset
+            self._patience.moved()
+
+    async def _upload(self, link: Link, transfer: str, offset: int, size: int) -> None:
+        headers = {
+            http.OFFSET_HEADER: str(offset),
+            "Content-Type": http.UPLOAD_TYPE,
+            "Content-Length": str(size - offset),
+        }
+        moved = [asyncio.get_running_loop().time()]
+
+        async def body() -> AsyncIterator[bytes]:
+            file = await asyncio.to_thread(self._path.open, "rb")
+            try:
+                position = offset
+                await asyncio.to_thread(file.seek, offset)
+                while data := await asyncio.to_thread(file.read, PIECE):
+                    yield data
+                    position += len(data)
+                    self._sent += len(data)
+                    moved[0] = asyncio.get_running_loop().time()
+                    self._tell("sending", position, size, "")
+            finally:
+                file.close()
+
+        async def send() -> None:
+            async with link.request("PATCH", f"/v1/uploads/{transfer}", data=body(), headers=headers):
+                pass
+
+        self._tell("sending", offset, size, "")
+        await self._watched(link, asyncio.create_task(send()), moved)
+
+    async def _watched(self, link: Link, task: asyncio.Task[None], moved: list[float]) -> None:
+        """Wait for ``task``, but no longer than the idle limit without any byte moving."""
+        loop = asyncio.get_running_loop()
+        try:
+            while not task.done():
+                await asyncio.wait({task}, timeout=STEP_SECONDS)
+                if not task.done() and loop.time() - moved[0] > self._limits.idle_seconds:
+                    raise Interrupted(f"{link.who} took no bytes for {self._limits.idle_seconds:g} seconds.")
+            task.result()
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _receipt(self, link: Link, transfer: str) -> SignedReceipt:
+        """Ask how far the peer is until it is done."""
+        loop = asyncio.get_running_loop()
+        last, since = None, loop.time()
+        while True:
+            progress = await link.read(Progress.decode, "GET", f"/v1/transfers/{transfer}?wait={STEP_SECONDS:g}")
+            if progress.receipt is not None:
+                return progress.receipt
+            if progress.problem is not None or progress.phase == "failed":
+                raise Refused(progress.problem or Problem("failed", f"{link.who} could not use the bundle.", ""))
+            if progress.phase == "receiving":
+                raise Interrupted(f"{link.who} does not have all bytes yet.")
+            self._tell(progress.phase, progress.done, progress.total, progress.text)
+            if progress != last:
+                last, since = progress, loop.time()
+                self._patience.moved()
+            elif loop.time() - since > self._limits.work_seconds:
+                raise Interrupted(f"{link.who} has not got any further for {self._limits.work_seconds:g} seconds.")
