@@ -13,11 +13,13 @@ from agent.archive import files
 from agent.archive.errors import AmbiguousBundleError, BadNameError, NoSuchBundleError
 from agent.archive.writer import Writer, clean_partials
 from agent.home import Home
+from protocol.manifest import Kind
+from protocol.names import folder_for
 
 if TYPE_CHECKING:
     from agent.archive.history import History
 
-FOLDERS = {"full": "full", "business-specific": "business", "full-device": "device"}
+FOLDERS = {kind.value: folder_for(kind) for kind in Kind}
 _FOREIGN_PARTIAL_AGE = 7 * 86400.0
 
 
