@@ -40,10 +40,11 @@ async def hold_tables(connection: asyncpg.Connection, tables: Iterable[Table], s
     deadline = time.monotonic() + seconds
     while True:
         try:
-            async with connection.transaction():
-                await connection.execute(f"LOCK TABLE {names} IN SHARE ROW EXCLUSIVE MODE NOWAIT")
+            await connection.execute("SAVEPOINT backroom_lock")
+            await connection.execute(f"LOCK TABLE {names} IN SHARE ROW EXCLUSIVE MODE NOWAIT")
             return
         except asyncpg.LockNotAvailableError as error:
+            await connection.execute("ROLLBACK TO SAVEPOINT backroom_lock")
             if time.monotonic() > deadline:
                 raise LockTimeout(
                     f"The restore waited {seconds:.0f} seconds for the platform's open transactions and then "
