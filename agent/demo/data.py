@@ -6,11 +6,14 @@ from contextlib import nullcontext
 from typing import Any
 
 from agent.demo.device import add_device_state, add_passing_rows
+from agent.demo.fleet import add_vehicle
 from agent.demo.money import add_money
+from agent.demo.payroll import add_payroll
 from agent.demo.people import add_people
 from agent.demo.premises import add_premises
 from agent.demo.reference import add_reference_data
 from agent.demo.rows import Rows
+from agent.demo.staff import add_employees
 from agent.demo.stock import add_stock
 from agent.demo.trade import add_trade, checked_at_the_end
 
@@ -37,6 +40,10 @@ async def fill(
     rows = Rows(seed)
     add_reference_data(rows)
     shop = add_people(rows)
+    add_employees(shop)
+    for business in shop.businesses:
+        add_payroll(shop, business)
+        add_vehicle(shop, business)
     phone = add_device_state(rows, device_name, node_id, peers)
     add_stock(shop, min(_MANY_PRODUCTS, max(_FEW_PRODUCTS, scale // 10)))
     add_money(shop)

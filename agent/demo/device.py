@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from agent.demo.people import Shop
+from agent.demo.parts import Shop
 from agent.demo.rows import NOW, Rows
 
 

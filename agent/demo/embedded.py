@@ -118,6 +118,11 @@ class Cluster:
             await connection.execute(f"{made} STRATEGY file_copy")
         return self.dsn(name, owner)
 
+    async def rename_database(self, name: str, new_name: str) -> None:
+        """Rename a database that nobody is connected to."""
+        async with _connected(self.dsn("postgres", SUPERUSER)) as connection:
+            await connection.execute(f"ALTER DATABASE {_quoted(name)} RENAME TO {_quoted(new_name)}")
+
     async def drop_database(self, name: str) -> None:
         """Drop database ``name``, ending connections to it. Does nothing if it does not exist."""
         async with _connected(self.dsn("postgres", SUPERUSER)) as connection:

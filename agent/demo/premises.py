@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from agent.demo.people import Business, Shop
+from agent.demo.parts import Business, Shop
 from agent.demo.rows import NOW, Row
 
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from agent.demo.people import Business, Shop
+from agent.demo.parts import Business, Shop
 from agent.demo.rows import NOW
 from agent.demo.schema import constraint_name, constraint_sql, demo_schema
 
