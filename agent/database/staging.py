@@ -70,17 +70,20 @@ async def create_stage(connection: asyncpg.Connection, stage: Stage) -> None:
     )
 
 
-async def fill_stage(connection: asyncpg.Connection, stage: Stage, blocks: AsyncIterator[bytes]) -> int:
-    """Copy blocks of COPY text into the stage; returns the number of rows.
+async def create_text_stage(connection: asyncpg.Connection, name: str, columns: Sequence[str]) -> None:
+    """Make a temporary table whose columns are all text; it goes with the transaction."""
+    listed = ", ".join(f"{quote(column)} text" for column in columns)
+    await connection.execute(f"CREATE TEMP TABLE {quote(name)} ({listed}) ON COMMIT DROP")
+
+
+async def copy_rows(
+    connection: asyncpg.Connection, name: str, columns: Sequence[str], blocks: AsyncIterator[bytes]
+) -> int:
+    """Copy blocks of COPY text into the temporary table; returns the number of rows.
 
     After an error the connection is of no use but to be terminated.
     """
-    status = await connection.copy_to_table(
-        stage.name,
-        schema_name="pg_temp",
-        columns=[column.name for column in stage.columns],
-        source=blocks,
-    )
+    status = await connection.copy_to_table(name, schema_name="pg_temp", columns=list(columns), source=blocks)
     return int(status.rpartition(" ")[2])
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from agent.database.staging import (
     Stage,
     StagedColumn,
+    copy_rows,
     count_misfits,
     count_missing,
     create_stage,
-    fill_stage,
     settle_types,
 )
 from agent.database.transaction import Connection
@@ -26,7 +26,7 @@ from agent.engine.drift import (
     null_in_required,
     required_columns,
 )
-from agent.engine.progress import Progress, Step
+from agent.engine.progress import Progress, Step, silent
 from agent.engine.restore_entries import Selected, Selection
 from agent.engine.restore_errors import SchemaDrift, listed
 from agent.tables.schema import Schema
@@ -48,14 +48,9 @@ async def stage_entries(
     manifest = source.manifest
     fits = {chosen.index: column_fits(chosen.entry, chosen.table, manifest, schema) for chosen in selection.entries}
     stages = {chosen.index: _stage(chosen, fits[chosen.index]) for chosen in selection.entries}
-    with ThreadPoolExecutor(2, "restore") as threads:
-        feed = _Feed(source.frames(), set(stages), threads)
-        try:
-            for chosen in selection.entries:
-                await _fill(connection, chosen, stages[chosen.index], feed, manifest, progress)
-            await feed.finish()
-        finally:
-            await feed.close()
+    for stage in stages.values():
+        await create_stage(connection, stage)
+    await copy_entries(connection, source, {index: stage.name for index, stage in stages.items()}, progress)
     problems = [*selection.missing]
     for chosen in selection.entries:
         problems += await _check(connection, chosen, stages[chosen.index], fits[chosen.index], manifest, schema)
@@ -72,19 +67,36 @@ def _stage(chosen: Selected, fits: tuple[ColumnFit, ...]) -> Stage:
     return Stage(chosen.index, chosen.table, tuple(StagedColumn(fit.name, fit.known, fit.fit) for fit in fits))
 
 
-async def _fill(
-    connection: Connection, chosen: Selected, stage: Stage, feed: _Feed, manifest: Manifest, progress: Progress
+async def copy_entries(
+    connection: Connection, source: BundleSource, names: Mapping[int, str], progress: Progress = silent
 ) -> None:
-    await create_stage(connection, stage)
+    """Copy entries of the bundle, by index, into temporary tables that have their columns; read it to its seal.
+
+    Raises what ``source`` raises. After an error the connection is to be terminated.
+    """
+    with ThreadPoolExecutor(2, "restore") as threads:
+        feed = _Feed(source.frames(), set(names), threads)
+        try:
+            for index in sorted(names):
+                await _fill(connection, source.manifest, index, names[index], feed, progress)
+            await feed.finish()
+        finally:
+            await feed.close()
+
+
+async def _fill(
+    connection: Connection, manifest: Manifest, index: int, name: str, feed: _Feed, progress: Progress
+) -> None:
+    entry = manifest.tables[index]
 
     async def blocks() -> AsyncGenerator[bytes, None]:
-        async for block in feed.blocks(chosen.index):
+        async for block in feed.blocks(index):
             yield block
-            progress(Step("reading", feed.rows, manifest.total_rows, chosen.entry.table))
+            progress(Step("reading", feed.rows, manifest.total_rows, entry.table))
 
-    rows = await fill_stage(connection, stage, blocks())
-    if rows != chosen.entry.rows:
-        raise WrongRowCount(f"The table {chosen.entry.table} has {rows} rows in the bundle, not {chosen.entry.rows}.")
+    rows = await copy_rows(connection, name, [column.name for column in entry.columns], blocks())
+    if rows != entry.rows:
+        raise WrongRowCount(f"The table {entry.table} has {rows} rows in the bundle, not {entry.rows}.")
 
 
 async def _check(

@@ -10,7 +10,7 @@ from agent.tables.catalogue import load_catalogue
 from protocol.errors import ForeignDeviceState
 from protocol.manifest import Kind
 from tests.conftest import MakeDatabase
-from tests.support.restores import KITCHEN, OFFICE, Conflicts, Laptop
+from tests.support.restores import KITCHEN, OFFICE, Laptop
 
 
 def _classes(*classes: str) -> set[str]:

@@ -1,0 +1,231 @@
+"""Whether two sides hold the same business: identical, or how many rows differ (DESIGN section 5).
+
+Two rounds where they are equal: shapes, then one digest a table. Only tables that differ are looked into, range by
+range and then row by row. Sides are anything that answers these questions: this laptop's database, a bundle, another
+laptop over the network.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+from agent.database.digests import Digest, Question
+from agent.engine.progress import Progress, Step, silent
+
+_ROWS_AT_ONCE = 50_000
+_EXAMPLES = 5
+_NUMERIC = "numeric"
+
+
+@dataclass(frozen=True, slots=True)
+class TableShape:
+    """A table as one side has it: its columns with their types, and the key.
+
+    ``local`` are the columns that do not count: references into device tables that may be empty differ between
+    laptops by design.
+    """
+
+    table: str
+    columns: Mapping[str, str]
+    key: tuple[str, ...]
+    local: frozenset[str] = frozenset()
+
+
+class Side(Protocol):
+    """One side of a comparison: the rows of one business at one moment, rows of other businesses not among them."""
+
+    async def shapes(self) -> Mapping[str, TableShape]:
+        """The tables that can be compared, by name."""
+        ...
+
+    async def digests(self, questions: Sequence[Question]) -> Mapping[str, Digest]:
+        """One digest for each table asked for."""
+        ...
+
+    async def ranges(self, question: Question) -> Mapping[int, Digest]:
+        """The digests of the ranges that have rows."""
+        ...
+
+    async def rows(self, question: Question, ranges: Sequence[int]) -> Mapping[str, str]:
+        """Digest by key of the rows in these ranges; without a key, how many rows (as text) by digest."""
+        ...
+
+    async def needed(self, question: Question, keys: Sequence[str]) -> frozenset[str]:
+        """Which of these rows the business itself has or needs; the others only stand beside it in reference tables.
+
+        Asked last: the side may forget what the other questions were about.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TableComparison:
+    """One table: rows that differ, that only one side has, and rows of reference data that only one side has and that
+    the business does not use (these do not count as a difference). ``examples`` are keys as text."""
+
+    table: str
+    rows_here: int
+    rows_there: int
+    differ: int = 0
+    only_here: int = 0
+    only_there: int = 0
+    reference_only_here: int = 0
+    reference_only_there: int = 0
+    examples: tuple[str, ...] = ()
+
+    @property
+    def identical(self) -> bool:
+        return not (self.differ or self.only_here or self.only_there)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The result. ``tables`` has every table that has rows on a side; ``notes`` say what could not be compared."""
+
+    tables: Mapping[str, TableComparison]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def identical(self) -> bool:
+        return all(table.identical for table in self.tables.values())
+
+    @property
+    def rows(self) -> int:
+        """Rows compared, as this side counts them."""
+        return sum(table.rows_here for table in self.tables.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "identical": self.identical,
+            "rows": self.rows,
+            "tables": {name: asdict(table) for name, table in self.tables.items()},
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(slots=True)
+class _Found:
+    """What is known of one table while it is being looked into."""
+
+    question: Question
+    here: Digest
+    there: Digest
+    differ: int
+    differing: list[str]
+    only_here: dict[str, int]
+    only_there: dict[str, int]
+
+
+async def compare(here: Side, there: Side, *, progress: Progress = silent) -> Comparison:
+    """Compare the business on both sides. Raises what the sides raise."""
+    ours, theirs = await asyncio.gather(here.shapes(), there.shapes())
+    questions, notes = ask(ours, theirs)
+    progress(Step("comparing", 0, len(questions)))
+    our_digests, their_digests = await asyncio.gather(here.digests(questions), there.digests(questions))
+    found = []
+    for place, question in enumerate(questions):
+        progress(Step("comparing", place, len(questions), question.table))
+        digests = our_digests[question.table], their_digests[question.table]
+        if digests[0] != digests[1]:
+            found.append(await _look_into(here, there, question, *digests))
+    tables = {
+        question.table: TableComparison(question.table, digest.rows, their_digests[question.table].rows)
+        for question in questions
+        if (digest := our_digests[question.table]).rows or their_digests[question.table].rows
+    }
+    for each in found:
+        tables[each.question.table] = await _judge(here, there, each)
+    for name, side in (*((name, "here") for name in ours), *((name, "there") for name in theirs)):
+        if name not in our_digests:
+            notes.append(f"The table {name} exists only {side}; it was not compared.")
+    return Comparison(dict(sorted(tables.items())), tuple(notes))
+
+
+def ask(ours: Mapping[str, TableShape], theirs: Mapping[str, TableShape]) -> tuple[list[Question], list[str]]:
+    """The questions about tables that both sides have, in name order, and notes on columns that only one has."""
+    questions, notes = [], []
+    for name in sorted(set(ours) & set(theirs)):
+        here, there = ours[name].columns, theirs[name].columns
+        common = tuple(sorted((set(here) & set(there)) - ours[name].local - theirs[name].local))
+        lonely = sorted(set(here) ^ set(there))
+        if lonely:
+            notes.append(f"Only one side has {name}.{', '.join(lonely)}; not compared.")
+        if not common:
+            continue
+        key = next(
+            (shape.key for shape in (ours[name], theirs[name]) if shape.key and set(shape.key) <= set(common)), ()
+        )
+        numbers = tuple(
+            column
+            for column in common
+            if here[column] != there[column] and _is_number(here[column]) and _is_number(there[column])
+        )
+        questions.append(Question(name, common, key, numbers))
+    return questions, notes
+
+
+def _is_number(type_text: str) -> bool:
+    return type_text.startswith(_NUMERIC) and not type_text.endswith("[]")
+
+
+async def _look_into(here: Side, there: Side, question: Question, ours: Digest, theirs: Digest) -> _Found:
+    found = _Found(question, ours, theirs, 0, [], {}, {})
+    our_ranges, their_ranges = await asyncio.gather(here.ranges(question), there.ranges(question))
+    places = sorted(
+        place for place in set(our_ranges) | set(their_ranges) if our_ranges.get(place) != their_ranges.get(place)
+    )
+    for batch in _batches(places, our_ranges, their_ranges):
+        our_rows, their_rows = await asyncio.gather(here.rows(question, batch), there.rows(question, batch))
+        if question.key:
+            differing = [key for key, digest in our_rows.items() if their_rows.get(key, digest) != digest]
+            found.differ += len(differing)
+            found.differing += differing[:_EXAMPLES]
+            found.only_here |= dict.fromkeys(our_rows.keys() - their_rows.keys(), 1)
+            found.only_there |= dict.fromkeys(their_rows.keys() - our_rows.keys(), 1)
+        else:
+            found.only_here |= _surplus(our_rows, their_rows)
+            found.only_there |= _surplus(their_rows, our_rows)
+    return found
+
+
+def _surplus(some: Mapping[str, str], others: Mapping[str, str]) -> dict[str, int]:
+    more = {content: int(rows) - int(others.get(content, "0")) for content, rows in some.items()}
+    return {content: rows for content, rows in more.items() if rows > 0}
+
+
+def _batches(places: Sequence[int], *sides: Mapping[int, Digest]) -> list[list[int]]:
+    """The ranges to list, in batches of bounded rows."""
+    batches: list[list[int]] = []
+    room = 0
+    for place in places:
+        rows = max(side[place].rows if place in side else 0 for side in sides)
+        if rows > room or not batches:
+            batches.append([])
+            room = _ROWS_AT_ONCE
+        batches[-1].append(place)
+        room -= rows
+    return batches
+
+
+async def _judge(here: Side, there: Side, found: _Found) -> TableComparison:
+    ours, theirs = list(found.only_here), list(found.only_there)
+    needed_here = await here.needed(found.question, ours) if ours else frozenset()
+    needed_there = await there.needed(found.question, theirs) if theirs else frozenset()
+    only_here = sum(rows for key, rows in found.only_here.items() if key in needed_here)
+    only_there = sum(rows for key, rows in found.only_there.items() if key in needed_there)
+    examples = [*found.differing, *sorted(needed_here), *sorted(needed_there)] if found.question.key else []
+    return TableComparison(
+        table=found.question.table,
+        rows_here=found.here.rows,
+        rows_there=found.there.rows,
+        differ=found.differ,
+        only_here=only_here,
+        only_there=only_there,
+        reference_only_here=sum(found.only_here.values()) - only_here,
+        reference_only_there=sum(found.only_there.values()) - only_there,
+        examples=tuple(examples[:_EXAMPLES]),
+    )
