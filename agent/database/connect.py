@@ -21,6 +21,9 @@ PINNED = {
     "xmlbinary": "base64",
     "client_encoding": "UTF8",
     "standard_conforming_strings": "on",
+    "lc_monetary": "C",
+    "xmloption": "content",
+    "quote_all_identifiers": "off",
     "row_security": "off",
     "jit": "off",
     "work_mem": "64MB",
@@ -30,7 +33,20 @@ PINNED = {
 }
 
 # Prisma adds its own parameters to DATABASE_URL; a driver that does not know them fails.
-_PRISMA_ONLY = {"connection_limit", "pool_timeout", "pgbouncer", "socket_timeout", "connect_timeout", "sslaccept"}
+_PRISMA_ONLY = {
+    "connection_limit",
+    "pool_timeout",
+    "pgbouncer",
+    "socket_timeout",
+    "connect_timeout",
+    "sslaccept",
+    "sslidentity",
+    "sslpassword",
+    "statement_cache_size",
+    "max_idle_connection_lifetime",
+    "max_connection_lifetime",
+    "single_use_connections",
+}
 
 
 def server_address(url: str) -> tuple[str, str | None]:
@@ -38,7 +54,10 @@ def server_address(url: str) -> tuple[str, str | None]:
 
     Raises :class:`BadAddress` where the text is no PostgreSQL address.
     """
-    parts = urlsplit(url.strip())
+    try:
+        parts = urlsplit(url.strip())
+    except ValueError as error:
+        raise BadAddress(f"The database address cannot be read: {error}.") from error
     if parts.scheme not in {"postgres", "postgresql"}:
         raise BadAddress("The database address does not start with postgresql://.")
     try:
@@ -64,7 +83,15 @@ async def connect(url: str, *, application_name: str = "backroom") -> asyncpg.Co
         connection = await asyncpg.connect(dsn, timeout=CONNECT_SECONDS, server_settings=settings)
     except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
         raise LoginRefused(f"The database refused the login: {error}.") from error
-    except (asyncpg.ClientConfigurationError, ValueError) as error:
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise LoginRefused(f"The database refused the login: {error}.") from error
+    except (
+        asyncpg.ClientConfigurationError,
+        asyncpg.UndefinedObjectError,
+        asyncpg.InvalidParameterValueError,
+        asyncpg.CantChangeRuntimeParamError,
+        ValueError,
+    ) as error:
         raise BadAddress(f"The database address cannot be used: {error}.") from error
     except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         where = urlsplit(dsn).netloc.rpartition("@")[2] or "the local socket"
@@ -73,4 +100,7 @@ async def connect(url: str, *, application_name: str = "backroom") -> asyncpg.Co
         version = ".".join(map(str, connection.get_server_version()[:2]))
         await connection.close()
         raise UnsupportedServer(f"The database server is PostgreSQL {version}, which is too old.")
+    if connection.get_server_version() >= (17,):
+        # A limit that servers before 17 do not know, and would end a long backup or restore.
+        await connection.execute("SET transaction_timeout = 0")
     return connection

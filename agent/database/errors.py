@@ -47,6 +47,14 @@ class NoRights(DatabaseError):
     )
 
 
+class NoTemporaryTables(NoRights):
+    code = "database-temporary"
+    hint = (
+        "Backroom keeps its notes of a backup in temporary tables. Let the database's owner run: "
+        "GRANT TEMPORARY ON DATABASE <database> TO <user>;"
+    )
+
+
 class RowSecurity(NoRights):
     code = "row-security"
     hint = (
@@ -71,6 +79,16 @@ class ConnectionLost(DatabaseError):
 class OutOfSpace(DatabaseError):
     code = "database-disk-full"
     hint = "Free some space on the disk of the database, then try again. Nothing was changed."
+
+
+class OutOfMemory(DatabaseError):
+    code = "database-memory"
+    hint = "Close other programs, or raise what the message names in postgresql.conf, then try again."
+
+
+class Cancelled(DatabaseError):
+    code = "database-cancelled"
+    hint = "Somebody or something on the database server ended this work. Nothing was changed; try again."
 
 
 class SchemaChanged(DatabaseError):
@@ -101,6 +119,8 @@ def _translated(error: BaseException, doing: str) -> DatabaseError | None:
         case asyncpg.InsufficientPrivilegeError():
             if "row-level security" in text:
                 return RowSecurity(f"{doing} failed: {text}.")
+            if "temporary tables" in text:
+                return NoTemporaryTables(f"{doing} failed: the database user may not make temporary tables ({text}).")
             found = _RELATION.search(text)
             what = f" on {found.group(1)}" if found else ""
             return NoRights(f"{doing} failed: the database user has no rights{what} ({text}).")
@@ -108,8 +128,12 @@ def _translated(error: BaseException, doing: str) -> DatabaseError | None:
             return LockTimeout(f"{doing} stopped: a lock was not granted in time ({text}).")
         case asyncpg.DeadlockDetectedError():
             return Deadlock(f"{doing} stopped: it waited in a circle with another program's transaction ({text}).")
-        case asyncpg.DiskFullError() | asyncpg.OutOfMemoryError():
+        case asyncpg.DiskFullError():
             return OutOfSpace(f"{doing} failed: the database server is out of space ({text}).")
+        case asyncpg.OutOfMemoryError():
+            return OutOfMemory(f"{doing} failed: the database server is out of memory ({text}).")
+        case asyncpg.QueryCanceledError():
+            return Cancelled(f"{doing} stopped: the database server was told to end it ({text}).")
         case (
             asyncpg.PostgresConnectionError()
             | asyncpg.AdminShutdownError()
@@ -117,7 +141,6 @@ def _translated(error: BaseException, doing: str) -> DatabaseError | None:
             | asyncpg.CannotConnectNowError()
             | asyncpg.ConnectionDoesNotExistError()
             | asyncpg.InterfaceError()
-            | ConnectionError()
         ):
             return ConnectionLost(f"{doing} stopped: the connection to the database was lost ({text}).")
         case asyncpg.UndefinedTableError() | asyncpg.UndefinedColumnError():
@@ -130,7 +153,10 @@ def _translated(error: BaseException, doing: str) -> DatabaseError | None:
 
 @contextmanager
 def translating(doing: str) -> Iterator[None]:
-    """Turn driver errors into :class:`DatabaseError`. ``doing`` starts the sentence ("The backup", "The restore")."""
+    """Turn driver errors into :class:`DatabaseError`. ``doing`` starts the sentence ("The backup", "The restore").
+
+    Plain ``OSError`` passes: the driver wraps its own, so that one is the caller's, from a file or another socket.
+    """
     try:
         yield
     except asyncio.CancelledError:

@@ -39,6 +39,11 @@ async def copy_blocks(
             chunk = await _next(chunks, copying)
             if chunk is None:
                 break
+            if size and size + len(chunk) > 2 * block_bytes and pending[-1].endswith(b"\n"):
+                # A long row in a block of its own: it may fill the largest frame that a reader takes.
+                block = b"".join(pending)
+                yield block, block.count(b"\n")
+                pending, size = [], 0
             pending.append(chunk)
             size += len(chunk)
             if size >= block_bytes:

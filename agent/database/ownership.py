@@ -71,7 +71,8 @@ class Ownership:
 
     def _parent(self, edge: TravelEdge, alias: str, ours: bool, path: tuple[str, ...]) -> str:
         column = f"{alias}.{quote(edge.column)}"
-        if edge.parent == self._businesses:
+        primary = self._schema.tables[self._businesses].primary_key
+        if edge.parent == self._businesses and primary and primary.columns == (edge.parent_column,):
             return self._among(column, ours)
         above = f"{alias}_{len(path)}"
         verdict = self._whose(edge.parent, above, ours, path)

@@ -1,4 +1,4 @@
-"""Reading the live schema from PostgreSQL's catalog (DESIGN section 3): six queries, whatever the number of tables."""
+"""Reading the live schema from PostgreSQL's catalog (DESIGN section 3): seven queries, however many tables."""
 
 from __future__ import annotations
 
@@ -25,15 +25,12 @@ ORDER BY c.relname
 """
 
 _COLUMNS = """
-SELECT a.attrelid AS oid, a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type, a.attnotnull AS not_null,
+SELECT a.attrelid AS oid, a.attnum, a.attname AS name, a.attnotnull AS not_null,
+       format_type(a.atttypid, a.atttypmod) AS type,
        CASE WHEN a.attgenerated::text = '' THEN pg_get_expr(d.adbin, d.adrelid) END AS "default",
        a.attidentity::text AS identity, a.attgenerated::text <> '' AS generated,
-       coalesce(e.typname, ee.typname) AS enum,
-       CASE WHEN a.attidentity::text <> '' OR d.adbin IS NOT NULL
-            THEN pg_get_serial_sequence(quote_ident(n.nspname) || '.' || quote_ident(c.relname), a.attname)
-       END AS sequence
+       coalesce(e.oid, ee.oid) AS enum
 FROM pg_attribute a
-JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 LEFT JOIN pg_type e ON e.oid = a.atttypid AND e.typtype = 'e'
 LEFT JOIN pg_type t ON t.oid = a.atttypid AND t.typelem <> 0 AND t.typlen = -1
@@ -42,9 +39,24 @@ WHERE a.attrelid = ANY($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attrelid, a.attnum
 """
 
+# What feeds a column: the sequence of an identity, or the one that its default calls, whoever owns that.
+_SEQUENCES = """
+SELECT f.oid, f.attnum, quote_ident(n.nspname) || '.' || quote_ident(s.relname) AS name
+FROM (SELECT d.adrelid AS oid, d.adnum AS attnum, p.refobjid AS sequence
+      FROM pg_attrdef d JOIN pg_depend p ON p.classid = 'pg_attrdef'::regclass AND p.objid = d.oid
+      WHERE p.refclassid = 'pg_class'::regclass AND d.adrelid = ANY($1::oid[])
+      UNION ALL
+      SELECT p.refobjid, p.refobjsubid, p.objid FROM pg_depend p
+      WHERE p.classid = 'pg_class'::regclass AND p.refclassid = 'pg_class'::regclass AND p.deptype = 'i'
+        AND p.refobjid = ANY($1::oid[]) AND p.refobjsubid > 0) f
+JOIN pg_class s ON s.oid = f.sequence AND s.relkind = 'S' JOIN pg_namespace n ON n.oid = s.relnamespace
+ORDER BY s.oid DESC
+"""
+
 _KEYS = """
 SELECT i.indrelid AS oid, x.relname AS name, i.indisprimary AS primary, pg_get_indexdef(i.indexrelid) AS definition,
        pg_get_expr(i.indpred, i.indrelid) AS predicate, i.indexprs IS NOT NULL AS expression,
+       NOT i.indimmediate AS deferrable,
        coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false) AS nulls_not_distinct,
        ARRAY(SELECT a.attname FROM unnest(i.indkey[0:i.indnkeyatts - 1]) WITH ORDINALITY AS k(attnum, place)
              JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum ORDER BY k.place)::text[] AS columns
@@ -68,10 +80,10 @@ ORDER BY k.conrelid, k.conname
 """
 
 _ENUMS = """
-SELECT t.typname AS name, array_agg(e.enumlabel::text ORDER BY e.enumsortorder) AS labels
-FROM pg_type t JOIN pg_enum e ON e.enumtypid = t.oid
-WHERE t.typname = ANY($1::text[]) AND pg_type_is_visible(t.oid)
-GROUP BY t.typname
+SELECT t.oid, CASE WHEN pg_type_is_visible(t.oid) THEN t.typname ELSE n.nspname || '.' || t.typname END AS name,
+       ARRAY(SELECT e.enumlabel::text FROM pg_enum e WHERE e.enumtypid = t.oid ORDER BY e.enumsortorder) AS labels
+FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
+WHERE t.oid = ANY($1::oid[])
 """
 
 _ACTIONS = {"a": "no action", "r": "restrict", "c": "cascade", "n": "set null", "d": "set default"}
@@ -83,8 +95,14 @@ async def reflect(connection: asyncpg.Connection) -> Schema:
     oids = [row["oid"] for row in tables]
     names = {row["oid"]: row["name"] for row in tables}
 
+    described = await connection.fetch(_COLUMNS, oids)
+    enums = {
+        row["oid"]: (row["name"], tuple(row["labels"]))
+        for row in await connection.fetch(_ENUMS, sorted({row["enum"] for row in described if row["enum"]}))
+    }
+    sequences = {(row["oid"], row["attnum"]): row["name"] for row in await connection.fetch(_SEQUENCES, oids)}
     columns: dict[int, list[Column]] = defaultdict(list)
-    for row in await connection.fetch(_COLUMNS, oids):
+    for row in described:
         columns[row["oid"]].append(
             Column(
                 name=row["name"],
@@ -93,8 +111,8 @@ async def reflect(connection: asyncpg.Connection) -> Schema:
                 default=row["default"],
                 identity=row["identity"],
                 generated=row["generated"],
-                enum=row["enum"],
-                sequence=row["sequence"],
+                enum=enums[row["enum"]][0] if row["enum"] else None,
+                sequence=sequences.get((row["oid"], row["attnum"])),
             )
         )
 
@@ -108,6 +126,7 @@ async def reflect(connection: asyncpg.Connection) -> Schema:
                 nulls_not_distinct=row["nulls_not_distinct"],
                 predicate=row["predicate"],
                 definition=row["definition"],
+                deferrable=row["deferrable"],
             )
         )
 
@@ -125,8 +144,6 @@ async def reflect(connection: asyncpg.Connection) -> Schema:
             )
         )
 
-    enum_names = sorted({column.enum for group in columns.values() for column in group if column.enum})
-    enums = {row["name"]: tuple(row["labels"]) for row in await connection.fetch(_ENUMS, enum_names)}
     return Schema(
         tables={
             row["name"]: Table(
@@ -141,5 +158,5 @@ async def reflect(connection: asyncpg.Connection) -> Schema:
             )
             for row in tables
         },
-        enums=enums,
+        enums=dict(sorted(enums.values())),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import asyncpg
@@ -51,8 +51,10 @@ async def open_snapshot(
     connection = await connect(url, application_name=f"backroom: {doing.lower()}")
     try:
         with translating(doing):
-            snapshot = await _begin(connection, url, catalogue, reads, doing)
+            snapshot = await _begin(connection, catalogue, reads, doing)
             yield snapshot
+        # Whatever was read is read: nothing here can make it less true.
+        with suppress(Exception):
             await connection.execute("ROLLBACK")
             await connection.close(timeout=5)
     finally:
@@ -62,7 +64,20 @@ async def open_snapshot(
 
 async def _begin(
     connection: asyncpg.Connection,
-    url: str,
+    catalogue: Catalogue,
+    reads: Callable[[Classification], Iterable[str]],
+    doing: str,
+) -> Snapshot:
+    try:
+        return await _locked_snapshot(connection, catalogue, reads, doing)
+    except asyncpg.LockNotAvailableError as error:
+        await connection.execute("ROLLBACK")
+        held = await _locked_by(connection)
+        raise LockTimeout(f"{doing} stopped: another program has locked {held or 'a table'}.") from error
+
+
+async def _locked_snapshot(
+    connection: asyncpg.Connection,
     catalogue: Catalogue,
     reads: Callable[[Classification], Iterable[str]],
     doing: str,
@@ -75,7 +90,8 @@ async def _begin(
         await prepare_scope(connection, scoped_tables(classification))
         await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         if names:
-            await _lock(connection, url, before, names, doing)
+            relations = ", ".join(qualified(before.tables[name]) for name in names)
+            await connection.execute(f"LOCK TABLE {relations} IN ACCESS SHARE MODE")
         schema = await reflect(connection)
         if schema.fingerprint() == before.fingerprint():
             version = ".".join(str(part) for part in connection.get_server_version()[:2])
@@ -91,24 +107,16 @@ def _check_readable(schema: Schema, names: Iterable[str], doing: str) -> None:
         raise NoRights(f"{doing} failed: the database user may not read {shown}.")
 
 
-async def _lock(connection: asyncpg.Connection, url: str, schema: Schema, names: list[str], doing: str) -> None:
-    relations = ", ".join(qualified(schema.tables[name]) for name in names)
-    try:
-        await connection.execute(f"LOCK TABLE {relations} IN ACCESS SHARE MODE")
-    except asyncpg.LockNotAvailableError as error:
-        await connection.execute("ROLLBACK")
-        held = await _locked_by(connection, names)
-        raise LockTimeout(f"{doing} stopped: another program has locked {held or 'a table'}.") from error
+async def _locked_by(connection: asyncpg.Connection) -> str:
+    """The tables under an exclusive lock and the programs that hold it or wait for it, as far as this user sees them.
 
-
-async def _locked_by(connection: asyncpg.Connection, names: list[str]) -> str:
-    """The tables under an exclusive lock and the programs that hold it, as far as this user may see them."""
+    Who waits counts too: readers that come later queue behind.
+    """
     rows = await connection.fetch(
-        "SELECT DISTINCT c.relname, a.application_name, a.pid FROM pg_locks l JOIN pg_class c ON c.oid = l.relation "
-        "LEFT JOIN pg_stat_activity a ON a.pid = l.pid WHERE l.granted AND l.mode = 'AccessExclusiveLock' "
+        "SELECT DISTINCT c.relname, a.application_name, l.pid FROM pg_locks l JOIN pg_class c ON c.oid = l.relation "
+        "LEFT JOIN pg_stat_activity a ON a.pid = l.pid WHERE l.mode = 'AccessExclusiveLock' "
         "AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
-        "AND c.relname = ANY($1::text[])",
-        names,
+        "AND c.relkind IN ('r', 'p') AND l.pid <> pg_backend_pid() ORDER BY c.relname, l.pid LIMIT 10"
     )
     return ", ".join(
         f"{row['relname']} ({row['application_name'] or 'unknown program'}, process {row['pid']})" for row in rows

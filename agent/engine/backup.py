@@ -21,12 +21,13 @@ from agent.database.names import column_list
 from agent.database.ownership import Ownership
 from agent.database.scope import How, Scope, fill_business_scope, fill_full_scope
 from agent.database.snapshot import Snapshot, open_snapshot
-from agent.engine.errors import GateFailed, NothingToBackUp
+from agent.engine.errors import GateFailed, NothingToBackUp, RowTooLarge
 from agent.engine.progress import Progress, Step, silent
 from agent.tables.catalogue import Catalogue, TableClass
 from agent.tables.infer import Classification
 from agent.tables.schema import Table
 from agent.tables.scope import scope_rules
+from protocol.errors import FrameTooLarge
 from protocol.frames import EncodedFrame, encode_frame
 from protocol.limits import BUNDLE_VERSION
 from protocol.manifest import BusinessRef, ColumnEntry, Kind, Manifest, Options, Section, TableEntry
@@ -253,22 +254,29 @@ async def _frames(
     ahead: deque[asyncio.Future[EncodedFrame]] = deque()
 
     def encode(entry: int, rows: int, block: bytes) -> EncodedFrame:
-        return encode_frame(entry, rows, block, compress=manifest.options.compress)
+        try:
+            return encode_frame(entry, rows, block, compress=manifest.options.compress)
+        except FrameTooLarge as error:
+            table = manifest.tables[entry].table
+            raise RowTooLarge(f"The backup was stopped: table {table} has a row that is too long. {error}") from error
 
-    for position, entry in enumerate(manifest.tables):
-        if not entry.rows:
-            continue
-        with translating(f"The backup of table {entry.table}"):
-            blocks = copy_blocks(snapshot.connection, _select(scope, entry))
-            try:
-                async for block, rows in blocks:
-                    ahead.append(loop.run_in_executor(threads, encode, position, rows, block))
-                    if len(ahead) >= _FRAMES_AHEAD:
-                        yield await ahead.popleft()
-            finally:
-                await blocks.aclose()
-    while ahead:
-        yield await ahead.popleft()
+    try:
+        for position, entry in enumerate(manifest.tables):
+            if not entry.rows:
+                continue
+            with translating(f"The backup of table {entry.table}"):
+                blocks = copy_blocks(snapshot.connection, _select(scope, entry))
+                try:
+                    async for block, rows in blocks:
+                        ahead.append(loop.run_in_executor(threads, encode, position, rows, block))
+                        if len(ahead) >= _FRAMES_AHEAD:
+                            yield await ahead.popleft()
+                finally:
+                    await blocks.aclose()
+        while ahead:
+            yield await ahead.popleft()
+    finally:
+        await asyncio.gather(*ahead, return_exceptions=True)
 
 
 def _select(scope: Scope, entry: TableEntry) -> str:

@@ -20,11 +20,16 @@ class NothingToBackUp(EngineError):
     hint = "Check that the address in config.toml names the right database; `backroom businesses` shows what is in it."
 
 
+class RowTooLarge(EngineError):
+    code = "row-too-large"
+    hint = "Move such files out of the database; a full bundle cannot hold them either. Nothing was written."
+
+
 class GateFailed(EngineError):
     """A backup would have been incomplete or would have taken another business along; nothing was written."""
 
     code = "gate-failed"
     hint = (
         "Classify the tables named above in tables.toml in the data folder (`backroom tables` shows how each travels), "
-        "then try again. A full backup is not affected."
+        "then try again."
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cache
 from importlib.resources import files
@@ -104,7 +104,9 @@ _TABLE_FIELDS = {
     "same_when": list,
     "placeholder": dict,
 }
+_IN_WORDS = {str: "a text", list: "a list", bool: "true or false", dict: "a table like { column = ... }"}
 _TOP_FIELDS = {"businesses", "timestamps", "demo", "labels", "group"}
+_GROUP_FIELDS = {"title", "class", "tables"}
 
 
 def _texts(value: Any, what: str) -> tuple[str, ...]:
@@ -120,10 +122,12 @@ def _rule(table: str, entry: Any, table_class: TableClass, group: str, origin: O
         if key not in _TABLE_FIELDS:
             raise BadCatalogue(f"{where}: table {table} has the unknown setting {key!r}.")
         if not isinstance(value, _TABLE_FIELDS[key]):
-            raise BadCatalogue(f"{where}: {key} of table {table} must be a {_TABLE_FIELDS[key].__name__}.")
+            raise BadCatalogue(f"{where}: {key} of table {table} must be {_IN_WORDS[_TABLE_FIELDS[key]]}.")
     references = entry.get("references", {})
     if not all(isinstance(target, str) and target for target in references.values()):
         raise BadCatalogue(f"{where}: references of table {table} must name tables.")
+    if not all(isinstance(value, str | int | bool) for value in entry.get("placeholder", {}).values()):
+        raise BadCatalogue(f"{where}: the placeholder of table {table} may hold texts, whole numbers, true and false.")
     if entry.get("travels_with") and entry.get("owners"):
         raise BadCatalogue(f"{where}: table {table} has both travels_with and owners; choose one.")
     return TableRule(
@@ -148,6 +152,9 @@ def _rules(data: Mapping[str, Any], origin: Origin, where: str) -> Iterator[Tabl
     if not isinstance(groups, list):
         raise BadCatalogue(f"{where}: write groups as [[group]].")
     for group in groups:
+        unknown = sorted(set(group) - _GROUP_FIELDS) if isinstance(group, dict) else []
+        if unknown:
+            raise BadCatalogue(f"{where}: a [[group]] has the unknown setting {unknown[0]!r}.")
         try:
             table_class = TableClass(group["class"])
         except (KeyError, ValueError, TypeError) as error:
@@ -172,11 +179,27 @@ def _parse(text: str, where: str) -> dict[str, Any]:
     return data
 
 
+def _rules_by_table(data: Mapping[str, Any], origin: Origin, where: str) -> dict[str, TableRule]:
+    rules: dict[str, TableRule] = {}
+    for rule in _rules(data, origin, where):
+        if rule.table in rules:
+            raise BadCatalogue(f"{where}: table {rule.table} is listed twice.")
+        rules[rule.table] = rule
+    return rules
+
+
+def _name(data: Mapping[str, Any], key: str, ours: str, where: str) -> str:
+    value = data.get(key, ours)
+    if not isinstance(value, str) or not value:
+        raise BadCatalogue(f"{where}: {key} must be a name.")
+    return value
+
+
 @cache
 def _platform() -> Catalogue:
     data = _parse(files("agent.tables").joinpath("platform.toml").read_text(encoding="utf-8"), "platform.toml")
     return Catalogue(
-        rules=MappingProxyType({rule.table: rule for rule in _rules(data, Origin.CATALOGUE, "platform.toml")}),
+        rules=MappingProxyType(_rules_by_table(data, Origin.CATALOGUE, "platform.toml")),
         businesses=data["businesses"],
         timestamps=tuple(data["timestamps"]),
         demo=data["demo"],
@@ -195,19 +218,23 @@ def load_catalogue(user_text: str | None = None) -> Catalogue:
     where = "tables.toml"
     data = _parse(user_text, where)
     rules = dict(ours.rules)
-    for rule in _rules(data, Origin.USER, where):
-        known = ours.rules.get(rule.table)
+    businesses = _name(data, "businesses", ours.businesses, where)
+    for table, rule in _rules_by_table(data, Origin.USER, where).items():
+        known = ours.rules.get(table)
         crosses = known and TableClass.BUSINESS in {known.table_class, rule.table_class}
         if known and crosses and known.table_class is not rule.table_class:
             raise BadCatalogue(
-                f"{where}: {rule.table} holds {known.table_class} state of the platform and cannot be made "
+                f"{where}: {table} holds {known.table_class} state of the platform and cannot be made "
                 f"{rule.table_class}."
             )
-        rules[rule.table] = rule
+        if table == businesses and not rule.shared:
+            raise BadCatalogue(f"{where}: {table} are what other rows travel with; they travel with nothing.")
+        # The plan's irregular names stay: other programs know them.
+        rules[table] = replace(rule, name=known.name) if known and rule.name == plan_name(table) else rule
     return Catalogue(
         rules=MappingProxyType(rules),
-        businesses=str(data.get("businesses", ours.businesses)),
+        businesses=businesses,
         timestamps=_texts(data["timestamps"], f"{where}: timestamps") if "timestamps" in data else ours.timestamps,
-        demo=str(data.get("demo", ours.demo)),
+        demo=_name(data, "demo", ours.demo, where),
         labels=_texts(data["labels"], f"{where}: labels") if "labels" in data else ours.labels,
     )

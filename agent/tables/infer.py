@@ -2,7 +2,8 @@
 
 A table that the catalogue does not list becomes business when it says itself to which business its rows belong (a
 ``businessId`` column or foreign keys to businesses), when a row that it requires travels with a business, or when a
-business table refers to it (then its rows come where they are needed). Everything else is unclassified and named.
+business table refers to it (then its rows come where they are needed). Everything else is unclassified and named; so
+is a table whose columns that say where it belongs are all gone from this database, unless others say it.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from agent.tables.catalogue import Catalogue, Origin, TableClass, TableRule, plan_name
-from agent.tables.errors import NoBusinesses
-from agent.tables.schema import ForeignKey, Schema, Table
+from agent.tables.errors import BadCatalogue, NoBusinesses
+from agent.tables.schema import Schema, Table, comparable
 
 BUSINESS_COLUMNS = ("businessId", "business_id")
 
@@ -46,9 +47,9 @@ class Classification:
 
 def target_of(table: Table, column: str, rule: TableRule, schema: Schema) -> tuple[str, str] | None:
     """The table and column that ``column`` points at: a foreign key of its own, else a declared reference."""
-    for key in table.foreign_keys:
-        if key.columns == (column,):
-            return key.references, key.references_columns[0]
+    key = table.foreign_key_of(column)
+    if key:
+        return key.references, key.references_columns[0]
     target = rule.references.get(column)
     if target and target in schema.tables:
         primary = schema.tables[target].primary_key
@@ -60,21 +61,32 @@ def target_of(table: Table, column: str, rule: TableRule, schema: Schema) -> tup
 def classify(schema: Schema, catalogue: Catalogue) -> Classification:
     """A rule for every table of the schema. Columns that this database does not have are left out of the rules.
 
-    Raises :class:`NoBusinesses` where the database has no businesses table at all.
+    Raises :class:`NoBusinesses` where the database has no businesses table at all, :class:`BadCatalogue` where tables
+    would travel with each other in a circle.
     """
     if catalogue.businesses not in schema.tables:
         raise NoBusinesses(f"The database has no table {catalogue.businesses!r} that this user can see.")
     rules: dict[str, TableRule] = {}
+    adrift: dict[str, TableRule] = {}
     for name, table in schema.tables.items():
         known = catalogue.rules.get(name)
         if known:
-            rules[name] = _fit(known, table, schema)
+            rule = _fit(known, table, schema)
+            (adrift if _lost_its_way(known, rule) else rules)[name] = rule
+    if catalogue.businesses not in rules:
+        rules[catalogue.businesses] = TableRule(
+            table=catalogue.businesses,
+            name=plan_name(catalogue.businesses),
+            table_class=TableClass.BUSINESS,
+            origin=Origin.INFERRED,
+            why="its rows are the businesses",
+        )
     unknown = [name for name in sorted(schema.tables) if name not in rules]
     for name in unknown:
-        rule = _by_business_columns(schema.tables[name], schema, catalogue)
-        if rule:
-            rules[name] = rule
-    _by_relations(schema, catalogue, rules, unknown)
+        found = _by_business_columns(schema.tables[name], schema, catalogue)
+        if found:
+            rules[name] = found
+    _by_relations(schema, catalogue, rules, unknown, adrift)
     for name in unknown:
         if name not in rules:
             rules[name] = TableRule(
@@ -82,8 +94,11 @@ def classify(schema: Schema, catalogue: Catalogue) -> Classification:
                 name=plan_name(name),
                 table_class=TableClass.UNCLASSIFIED,
                 origin=Origin.NONE,
-                why=_why_not(schema, rules, name),
+                why=_why_adrift(catalogue.rules[name]) if name in adrift else _why_not(schema, rules, name),
             )
+        elif name in adrift:
+            rules[name] = _with_known(rules[name], adrift[name])
+    _open_circles(schema, rules)
     return Classification(
         rules=MappingProxyType(rules),
         businesses=catalogue.businesses,
@@ -110,16 +125,34 @@ def _fit(rule: TableRule, table: Table, schema: Schema) -> TableRule:
     )
 
 
+def _lost_its_way(known: TableRule, fitted: TableRule) -> bool:
+    """Whether the columns that say where the rows belong are all gone: they would pass for shared rows."""
+    return known.table_class is TableClass.BUSINESS and fitted.shared and not (known.shared or known.common)
+
+
+def _with_known(inferred: TableRule, known: TableRule) -> TableRule:
+    """What was inferred about where rows belong, beside what is known of the table."""
+    return replace(
+        known,
+        origin=inferred.origin,
+        why=inferred.why,
+        travels_with=inferred.travels_with,
+        owners=inferred.owners,
+        references=MappingProxyType({**known.references, **inferred.references}),
+    )
+
+
 def _by_business_columns(table: Table, schema: Schema, catalogue: Catalogue) -> TableRule | None:
     businesses = schema.tables[catalogue.businesses]
     primary = businesses.primary_key
-    id_type = businesses.column(primary.columns[0]).type if primary and businesses.column(primary.columns[0]) else None  # type: ignore[union-attr]
+    id_column = businesses.column(primary.columns[0]) if primary and len(primary.columns) == 1 else None
     for name in BUSINESS_COLUMNS:
         column = table.column(name)
         if column is None:
             continue
-        declared = any(k.columns == (name,) and k.references == catalogue.businesses for k in table.foreign_keys)
-        if not declared and column.type != id_type:
+        key = table.foreign_key_of(name)
+        fits = id_column is not None and comparable(column.type, id_column.type)
+        if (key and key.references != catalogue.businesses) or (key is None and not fits):
             continue
         return TableRule(
             table=table.name,
@@ -127,40 +160,46 @@ def _by_business_columns(table: Table, schema: Schema, catalogue: Catalogue) -> 
             table_class=TableClass.BUSINESS,
             origin=Origin.INFERRED,
             travels_with=(name, *(() if column.not_null else _required_parents(table))),
-            references=MappingProxyType({} if declared else {name: catalogue.businesses}),
+            references=MappingProxyType({} if key else {name: catalogue.businesses}),
             why=f"it has {name}",
         )
-    owners = tuple(
-        key.columns[0]
-        for key in sorted(table.foreign_keys, key=lambda key: _position(table, key))
-        if key.references == catalogue.businesses and len(key.columns) == 1
-    )
+    owners = tuple(c.name for c in table.columns if _refers_to(table, c.name, catalogue.businesses))
     if not owners:
         return None
+    why = "it refers to businesses by " + ", ".join(owners)
+    if not any(column.not_null for column in table.columns if column.name in owners):
+        # A row that names no business still belongs to the row that it requires.
+        owners += _required_parents(table)
+    several = sum(_refers_to(table, column, catalogue.businesses) for column in owners) > 1
     return TableRule(
         table=table.name,
         name=plan_name(table.name),
         table_class=TableClass.BUSINESS,
         origin=Origin.INFERRED,
-        travels_with=owners if len(owners) == 1 else (),
-        owners=owners if len(owners) > 1 else (),
-        why="it refers to businesses by " + ", ".join(owners),
+        travels_with=() if several else owners,
+        owners=owners if several else (),
+        why=why,
     )
 
 
-def _position(table: Table, key: ForeignKey) -> int:
-    return [column.name for column in table.columns].index(key.columns[0])
+def _refers_to(table: Table, column: str, target: str) -> bool:
+    key = table.foreign_key_of(column)
+    return key is not None and key.references == target
 
 
 def _required_parents(table: Table) -> tuple[str, ...]:
     """Single required columns with a foreign key to another table, in column order."""
-    required = {column.name for column in table.columns if column.not_null}
-    keys = [k for k in table.foreign_keys if len(k.columns) == 1 and k.columns[0] in required]
-    return tuple(key.columns[0] for key in sorted(keys, key=lambda key: _position(table, key)) if _other(table, key))
+    return tuple(column for column, _ in _parents(table, required=True))
 
 
-def _other(table: Table, key: ForeignKey) -> bool:
-    return key.references != table.name
+def _parents(table: Table, *, required: bool) -> tuple[tuple[str, str], ...]:
+    """Single columns with a foreign key to another table, in column order, each with that table."""
+    found = []
+    for column in table.columns:
+        key = table.foreign_key_of(column.name)
+        if key and key.references != table.name and (column.not_null or not required):
+            found.append((column.name, key.references))
+    return tuple(found)
 
 
 def _leads_to_business(
@@ -170,63 +209,115 @@ def _leads_to_business(
     if name == businesses:
         return True
     rule = rules.get(name)
-    if rule is None or rule.common or name in path:
+    if rule is None or rule.table_class is not TableClass.BUSINESS or rule.common or name in path:
         return False
     targets = (target_of(schema.tables[name], column, rule, schema) for column in rule.travels_with + rule.owners)
     return any(_leads_to_business(target[0], schema, rules, businesses, path | {name}) for target in targets if target)
 
 
-def _by_relations(schema: Schema, catalogue: Catalogue, rules: dict[str, TableRule], unknown: list[str]) -> None:
+def _by_relations(
+    schema: Schema,
+    catalogue: Catalogue,
+    rules: dict[str, TableRule],
+    unknown: list[str],
+    adrift: Mapping[str, TableRule],
+) -> None:
     """Rules for tables with a required parent that travels, to a fixpoint; then for those that business rows need."""
     while True:
         found = {}
         for name in unknown:
             if name in rules:
                 continue
-            table = schema.tables[name]
-            targets = {key.columns: key.references for key in table.foreign_keys}
             parents = [
-                column
-                for column in _required_parents(table)
-                if _leads_to_business(targets[(column,)], schema, rules, catalogue.businesses)
+                (column, parent)
+                for column, parent in _parents(schema.tables[name], required=True)
+                if _leads_to_business(parent, schema, rules, catalogue.businesses)
             ]
             if parents:
+                column, parent = parents[0]
                 found[name] = TableRule(
                     table=name,
                     name=plan_name(name),
                     table_class=TableClass.BUSINESS,
                     origin=Origin.INFERRED,
-                    travels_with=tuple(parents[:1]),
-                    why=f"it belongs to {targets[(parents[0],)]} by {parents[0]}",
+                    travels_with=(column,),
+                    why=f"it belongs to {parent} by {column}",
                 )
         if not found:
-            found = _needed(schema, rules, unknown)
+            found = _needed(schema, catalogue, rules, {name for name in unknown if name not in adrift})
         if not found:
             return
         rules.update(found)
 
 
-def _needed(schema: Schema, rules: dict[str, TableRule], unknown: list[str]) -> dict[str, TableRule]:
+def _needed(
+    schema: Schema, catalogue: Catalogue, rules: dict[str, TableRule], unknown: set[str]
+) -> dict[str, TableRule]:
+    """A rule for the first table that rows of a business table refer to: its rows come where they are needed.
+
+    They also travel with what they refer to themselves, if that belongs to a business: else one business's rows would
+    pass for shared ones.
+    """
     for name in sorted(schema.tables):
         rule = rules.get(name)
         if rule is None or rule.table_class is not TableClass.BUSINESS:
             continue
         for key in schema.tables[name].foreign_keys:
-            if key.references in unknown and key.references not in rules and _no_device_points_at(schema, rules, key):
-                return {
-                    key.references: TableRule(
-                        table=key.references,
-                        name=plan_name(key.references),
-                        table_class=TableClass.BUSINESS,
-                        origin=Origin.INFERRED,
-                        why=f"{name} refers to it by {', '.join(key.columns)}",
-                    )
-                }
+            needed = key.references
+            if needed not in unknown or needed in rules or _device_pointing_at(schema, rules, needed):
+                continue
+            parents = _parents(schema.tables[needed], required=False)
+            return {
+                needed: TableRule(
+                    table=needed,
+                    name=plan_name(needed),
+                    table_class=TableClass.BUSINESS,
+                    origin=Origin.INFERRED,
+                    travels_with=tuple(
+                        column
+                        for column, parent in parents
+                        if _leads_to_business(parent, schema, rules, catalogue.businesses)
+                    ),
+                    why=f"{name} refers to it by {', '.join(key.columns)}",
+                )
+            }
     return {}
 
 
-def _no_device_points_at(schema: Schema, rules: Mapping[str, TableRule], wanted: ForeignKey) -> bool:
-    return not _device_pointing_at(schema, rules, wanted.references)
+def _open_circles(schema: Schema, rules: dict[str, TableRule]) -> None:
+    """Leave out inferred columns of second rank by which tables would travel with each other in a circle.
+
+    Whose a row is must be found by going up; a circle made by a user's file is refused.
+    """
+    for name, rule in sorted(rules.items()):
+        if rule.origin is Origin.INFERRED and rule.travels_with:
+            first, *others = rule.travels_with
+            kept = tuple(column for column in others if not _circles(name, column, schema, rules))
+            rules[name] = replace(rule, travels_with=(first, *kept))
+    for name, rule in sorted(rules.items()):
+        for column in rule.travels_with + rule.owners:
+            if _circles(name, column, schema, rules):
+                raise BadCatalogue(
+                    f"tables.toml: by {column} of table {name}, tables travel with each other in a circle."
+                )
+
+
+def _circles(name: str, column: str, schema: Schema, rules: Mapping[str, TableRule]) -> bool:
+    """Whether the row that ``column`` names travels, over others, with rows of the same table."""
+    target = target_of(schema.tables[name], column, rules[name], schema)
+    ahead = [target[0]] if target else []
+    seen: set[str] = set()
+    while ahead:
+        above = ahead.pop()
+        if above == name:
+            return True
+        rule = rules[above]
+        if above in seen or rule.common or rule.table_class is not TableClass.BUSINESS:
+            continue
+        seen.add(above)
+        targets = (target_of(schema.tables[above], each, rule, schema) for each in rule.travels_with + rule.owners)
+        ahead += [target[0] for target in targets if target]
+    return False
 
 
 def _device_pointing_at(schema: Schema, rules: Mapping[str, TableRule], name: str) -> str | None:
@@ -235,6 +326,11 @@ def _device_pointing_at(schema: Schema, rules: Mapping[str, TableRule], name: st
         if rule and rule.table_class is TableClass.DEVICE and any(k.references == name for k in table.foreign_keys):
             return other
     return None
+
+
+def _why_adrift(known: TableRule) -> str:
+    columns = ", ".join(known.travels_with + known.owners)
+    return f"it should travel with {columns}, which this database does not have or which refers to nothing"
 
 
 def _why_not(schema: Schema, rules: Mapping[str, TableRule], name: str) -> str:

@@ -38,7 +38,7 @@ class UniqueKey:
     """A primary key, unique constraint or unique index.
 
     ``columns`` is empty where an expression takes part; ``definition`` is ``pg_get_indexdef`` and always there.
-    ``predicate`` is the WHERE of a partial index.
+    ``predicate`` is the WHERE of a partial index. A ``deferrable`` one cannot arbitrate ``ON CONFLICT``.
     """
 
     name: str
@@ -47,6 +47,7 @@ class UniqueKey:
     nulls_not_distinct: bool = False
     predicate: str | None = None
     definition: str = ""
+    deferrable: bool = False
 
     @property
     def plain(self) -> bool:
@@ -89,11 +90,12 @@ class Table:
 
     @property
     def identity(self) -> tuple[str, ...]:
-        """The columns that tell rows apart: the primary key, else a plain unique key of required columns, else ()."""
-        if self.primary_key:
-            return self.primary_key.columns
-        required = {column.name for column in self.columns if column.not_null}
-        for key in sorted(self.keys, key=lambda key: (len(key.columns), key.name)):
+        """The columns that tell rows apart: the primary key, else a plain unique key of required columns, else ().
+
+        All of them travel: a key over a generated column does not count.
+        """
+        required = {column.name for column in self.stored_columns if column.not_null}
+        for key in sorted(self.keys, key=lambda key: (not key.primary, len(key.columns), key.name)):
             if key.plain and set(key.columns) <= required:
                 return key.columns
         return ()
@@ -105,6 +107,24 @@ class Table:
 
     def column(self, name: str) -> Column | None:
         return next((column for column in self.columns if column.name == name), None)
+
+    def foreign_key_of(self, column: str) -> ForeignKey | None:
+        """The foreign key that this column makes alone."""
+        return next((key for key in self.foreign_keys if key.columns == (column,)), None)
+
+
+def comparable(one: str, other: str) -> bool:
+    """Whether values of two types (PostgreSQL's text for them) can be joined by ``=`` as one key by the other.
+
+    The kinds of text can, whatever their length, and the whole numbers; else the types must be the same.
+    """
+    return _family(one) == _family(other)
+
+
+def _family(kind: str) -> str:
+    if kind == "text" or (kind.startswith("character varying") and not kind.endswith("[]")):
+        return "text"
+    return "integer" if kind in {"smallint", "integer", "bigint"} else kind
 
 
 @dataclass(frozen=True, slots=True)

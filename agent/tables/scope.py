@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from agent.tables.catalogue import TableClass
 from agent.tables.infer import Classification, target_of
-from agent.tables.schema import Schema
+from agent.tables.schema import Schema, comparable
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +59,11 @@ def travel_edges(table_name: str, schema: Schema, classification: Classification
     """The edges by which rows of one table belong to others, in rank order."""
     rule = classification.rule(table_name)
     table = schema.tables[table_name]
-    edges = []
-    for place, column in enumerate(rule.travels_with or rule.owners):
+    edges: list[TravelEdge] = []
+    for column in rule.travels_with or rule.owners:
         target = target_of(table, column, rule, schema)
         if target and classification.rule(target[0]).table_class is TableClass.BUSINESS:
-            unset = () if rule.owners else rule.travels_with[:place]
+            unset = () if rule.owners else tuple(edge.column for edge in edges)
             edges.append(TravelEdge(table_name, column, *target, unset=unset, equal=bool(rule.owners)))
     return tuple(edges)
 
@@ -91,7 +91,7 @@ def need_edges(table_name: str, schema: Schema, classification: Classification) 
             continue
         ours = table.column(column)
         theirs = schema.tables[target[0]].column(target[1])
-        if ours and theirs and ours.type == theirs.type:
+        if ours and theirs and comparable(ours.type, theirs.type):
             edges.append(NeedEdge(table_name, (column,), target[0], (target[1],), declared=False, required=False))
     return tuple(edges)
 
