@@ -136,6 +136,7 @@ class Cluster:
 
     def stop_now(self) -> None:
         """``stop`` for callers without an event loop; blocks until the server is down."""
+        self._user = server_user()
         if (self._data / "PG_VERSION").exists() and self._running():
             self._run("pg_ctl", "stop", "-m", "fast", "-w", "-D", str(self._data))
         if "socket" in self._address:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import asyncpg
+import psutil
 import pytest
 
 from agent.demo.accounts import server_user
 from agent.demo.embedded import Cluster, embedded_programs
 from agent.demo.errors import ClusterFailed, EmbeddedPostgresMissing
 from agent.demo.sockets import socket_folder
-from tests.support.databases import Server
+from tests.support.databases import EMBEDDED, Server, Servers
 
 
 @pytest.fixture
@@ -71,9 +74,8 @@ async def test_a_very_long_and_odd_path_still_gets_a_socket(folder: Path) -> Non
 async def test_a_server_left_behind_is_taken_over(folder: Path) -> None:
     left = Cluster(folder / "pg")
     await left.start()
-    other = Cluster(folder / "pg")
-    assert await ask(await other.start(), "SELECT 1") == 1
-    await other.stop()
+    assert await ask(await Cluster(folder / "pg").start(), "SELECT 1") == 1
+    await Cluster(folder / "pg").stop()
     with pytest.raises(OSError, match=r"No such file|refused"):
         await ask(left.dsn("postgres"), "SELECT 1")
 
@@ -103,3 +105,19 @@ async def test_starting_does_not_block_the_loop(folder: Path) -> None:
         pass
     ticking.cancel()
     assert ticks > 10
+
+
+async def test_servers_of_a_killed_test_run_are_cleared_by_the_next() -> None:
+    script = "import os; from tests.support.databases import EMBEDDED, Servers; "
+    script += "servers = Servers(); servers.get(EMBEDDED); print(servers.folder, flush=True); os.kill(os.getpid(), 9)"
+    killed = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[2]
+    )
+    assert killed.stdout is not None
+    left = Path((await killed.stdout.readline()).decode().strip())
+    await killed.wait()
+    server = psutil.Process(int((left / EMBEDDED / "data" / "postmaster.pid").read_text().split()[0]))
+    Servers().stop()
+    assert not left.exists()
+    with suppress(psutil.NoSuchProcess):
+        assert server.status() == psutil.STATUS_ZOMBIE  # where nobody collects orphans

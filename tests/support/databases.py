@@ -13,12 +13,13 @@ import shutil
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import asyncpg
+import psutil
 
 from agent.demo import data, schema
 from agent.demo.embedded import OWNER, SUPERUSER, Cluster
@@ -27,6 +28,7 @@ from tests.support import everything
 EMBEDDED = "embedded-18"
 _FOLDERS = (Path("/usr/lib/postgresql"), Path("/usr/local/pgsql"), Path("C:/Program Files/PostgreSQL"))
 _OLDEST = 15
+_PREFIX = "br-servers-"
 
 
 def installed_programs() -> dict[str, Path]:
@@ -110,14 +112,16 @@ class Servers:
     """The servers of one test process, each started when it is first asked for."""
 
     def __init__(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="br-"))
+        _clear_what_killed_tests_left()
+        self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        (self.folder / "pid").write_text(str(os.getpid()))
         self._running: dict[str, Server] = {}
 
     def get(self, name: str) -> Server:
         """The server of that name, started. Blocks for half a second the first time."""
         if name not in self._running:
             programs = None if name == EMBEDDED else installed_programs()[name]
-            cluster = Cluster(self._folder / name, programs=programs)
+            cluster = Cluster(self.folder / name, programs=programs)
             _in_thread(cluster.start)
             self._running[name] = Server(name, cluster)
         return self._running[name]
@@ -125,7 +129,19 @@ class Servers:
     def stop(self) -> None:
         for server in self._running.values():
             server.cluster.stop_now()
-        shutil.rmtree(self._folder)
+        shutil.rmtree(self.folder)
+
+
+def _clear_what_killed_tests_left() -> None:
+    """Stop and remove the servers of test processes that ended without a chance to do so."""
+    for owner in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/pid"):
+        with suppress(OSError, ValueError):
+            if not psutil.pid_exists(int(owner.read_text())):
+                for data_folder in owner.parent.glob("*/data"):
+                    name = data_folder.parent.name
+                    programs = None if name == EMBEDDED else installed_programs().get(name)
+                    Cluster(data_folder.parent, programs=programs).stop_now()
+                shutil.rmtree(owner.parent)
 
 
 def _in_thread(work: Callable[[], Awaitable[object]]) -> None:
