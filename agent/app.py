@@ -1,0 +1,59 @@
+"""The composition root: what ``backroom run`` puts together, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+
+import structlog
+
+from agent.home import Home
+from agent.log import setup
+from agent.operations.serve import serving
+from agent.operations.workspace import Workspace
+
+log = structlog.get_logger(__name__)
+
+
+async def run_agent(home: Home, *, ready: Callable[[int], None]) -> None:
+    """Run until told to stop (SIGINT, SIGTERM; Ctrl+C on Windows). ``ready`` is called with the port.
+
+    Raises ``HomeBusyError`` where another agent runs on this folder, and errors of the layers below.
+    """
+    workspace = Workspace(home)
+    close_log = setup(home, level=workspace.config.log_level, console_level=workspace.config.log_level)
+    try:
+        with home.lock("agent"):
+            stop = asyncio.Event()
+            _on_signals(stop)
+            running = asyncio.create_task(_serve(workspace, stop, ready))
+            stopping = asyncio.create_task(stop.wait())
+            try:
+                await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                if not running.done():
+                    log.info("stopping")
+                    running.cancel()
+                await asyncio.gather(running, return_exceptions=True)
+            finally:
+                stopping.cancel()
+            if not running.cancelled() and (error := running.exception()) is not None:
+                raise error
+    finally:
+        close_log()
+
+
+async def _serve(workspace: Workspace, stop: asyncio.Event, ready: Callable[[int], None]) -> None:
+    async with serving(workspace) as server:
+        ready(server.port)
+        await stop.wait()
+
+
+def _on_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for name in ("SIGINT", "SIGTERM"):
+        try:
+            loop.add_signal_handler(getattr(signal, name), stop.set)
+        except (NotImplementedError, AttributeError):
+            # Windows has no signal handlers in the loop: Ctrl+C arrives as KeyboardInterrupt.
+            return

@@ -1,0 +1,99 @@
+"""The devices of the shop: who they are, who is there, and who is out."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime
+
+from agent.operations.network import network
+from agent.operations.workspace import Workspace, utc_now
+from agent.peers.errors import PeerError
+from certs.roster import Member
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device of the shop. ``online`` is proved by an answer over TLS just now; ``why_not`` says why it is not."""
+
+    member: Member
+    this: bool
+    online: bool
+    software: str = ""
+    clock_ahead: float = 0.0
+    why_not: str = ""
+
+    def as_dict(self) -> dict[str, object]:
+        return {
+            "node_id": self.member.node_id,
+            "short_id": self.member.short_id,
+            "name": self.member.name,
+            "role": self.member.role.value,
+            "status": self.member.status.value,
+            "added": self.member.added,
+            "this": self.this,
+            "online": self.online,
+            "software": self.software,
+            "clock_ahead_seconds": round(self.clock_ahead, 1),
+            "why_not": self.why_not,
+        }
+
+
+async def devices(workspace: Workspace, *, within: float = 4.0) -> tuple[Device, ...]:
+    """All devices of the roster, each asked whether it is there. This one is online while its agent runs."""
+    shop = workspace.store.require_shop()
+    own = workspace.store.identity().node_id
+    others = [member for member in shop.roster.members if member.node_id != own and member.active]
+    async with network(workspace) as net:
+        answers = await net.directory.online([member.node_id for member in others], within)
+    now = utc_now()
+    found = []
+    for member in shop.roster.members:
+        if member.node_id == own:
+            found.append(Device(member, True, await asyncio.to_thread(workspace.home.locked, "agent")))
+            continue
+        answer = answers.get(member.node_id)
+        if answer is None:
+            found.append(Device(member, False, False, why_not="revoked"))
+        elif isinstance(answer, PeerError):
+            found.append(Device(member, False, False, why_not=str(answer)))
+        else:
+            ahead = (answer.time - now).total_seconds()
+            found.append(Device(member, False, True, software=answer.software, clock_ahead=ahead))
+    return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """A device that was shut out, when, and which others were told at once."""
+
+    member: Member
+    roster_version: int
+    told: tuple[str, ...]
+    at: datetime
+
+
+async def revoke(workspace: Workspace, text: str) -> Revoked:
+    """Shut a device out of the shop, and tell those that are online. Raises ``TrustError``."""
+    member = workspace.store.require_shop().roster.find(text)
+    roster = await asyncio.to_thread(workspace.store.revoke, member.node_id)
+    told = await tell_roster(workspace)
+    return Revoked(member, roster.version, told, utc_now())
+
+
+async def tell_roster(workspace: Workspace) -> tuple[str, ...]:
+    """Exchange rosters with every device that is there; the names of those that took part."""
+    own = workspace.store.identity().node_id
+    others = [member for member in workspace.store.roster().members if member.active and member.node_id != own]
+    async with network(workspace) as net:
+
+        async def tell(member: Member) -> str | None:
+            try:
+                async with asyncio.timeout(6):
+                    await net.client.exchange_roster(member.node_id)
+                    return member.name
+            except (PeerError, TimeoutError):
+                return None
+
+        answers = await asyncio.gather(*(tell(member) for member in others))
+    return tuple(name for name in answers if name is not None)

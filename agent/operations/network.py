@@ -1,0 +1,45 @@
+"""The way from this laptop to the others: discovery, the directory of peers, and the client over it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+
+from agent.operations.workspace import Workspace
+from agent.peers.address import Address
+from agent.peers.client import PeerClient
+from agent.peers.directory import Directory
+from agent.peers.discovery import Discovery
+from agent.peers.errors import DiscoveryError
+
+log = structlog.get_logger(__name__)
+
+DEFAULT_PORT = 47600
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """``discovery`` is None where mDNS cannot be used: then known and configured addresses have to do."""
+
+    client: PeerClient
+    directory: Directory
+    discovery: Discovery | None
+
+
+@asynccontextmanager
+async def network(workspace: Workspace, *, discovery: Discovery | None = None) -> AsyncIterator[Network]:
+    """The network as long as the block lasts. ``discovery`` is one that runs already, else one is started."""
+    manual = [Address.parse(text, DEFAULT_PORT) for text in workspace.config.peers]
+    async with AsyncExitStack() as stack:
+        if discovery is None:
+            try:
+                discovery = await stack.enter_async_context(Discovery())
+            except DiscoveryError as error:
+                log.warning("no discovery", reason=str(error))
+        directory = Directory(
+            workspace.store, discovery=discovery, state=workspace.home.state / "peers.json", manual=manual
+        )
+        yield Network(PeerClient(directory), directory, discovery)

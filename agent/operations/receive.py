@@ -1,0 +1,347 @@
+"""What this laptop does for its peers: take pushed bundles, make backups for them, list and digest businesses.
+
+Who asks has been checked against the roster by the peer server; what they may ask is decided here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import structlog
+
+from agent.archive.history import History
+from agent.archive.records import DONE, FAILED, REFUSED, TransferRecord
+from agent.archive.spool import Incoming, Spool
+from agent.database.errors import DatabaseError
+from agent.database.merge import Conflicts
+from agent.engine.backup import BackupRequest
+from agent.engine.bundle_file import VerifiedBundle, verify_bundle
+from agent.engine.errors import EngineError
+from agent.engine.progress import Step
+from agent.operations.backups import backup_record, make_backup
+from agent.operations.errors import OperationError
+from agent.operations.look import businesses
+from agent.operations.restores import apply_bundle, totals
+from agent.operations.workspace import Workspace, utc_now
+from agent.peers.handler import Accept, Decision, Done, IncomingOffer, Part, Peer, Prepared, Refuse, Report
+from agent.tables.errors import TablesError
+from certs.identity import verify_signature
+from protocol.errors import ProtocolError
+from protocol.manifest import Kind, Manifest
+from protocol.messages import Outcome, Problem, Receipt, SignedReceipt
+from protocol.names import bundle_name
+from protocol.refusal import foreign_device_state, holds_device_state
+from protocol.requests import (
+    BusinessItem,
+    BusinessList,
+    CompareRequest,
+    PullRequest,
+    RowHashes,
+    RowHashRequest,
+    TableDigest,
+)
+
+log = structlog.get_logger(__name__)
+
+OLDEST_PUSH = timedelta(days=7)
+CLOCK_TOLERANCE = timedelta(minutes=30)
+SPARE_BYTES = 100_000_000
+
+
+class NotAllowed(OperationError):
+    code = "not-allowed"
+    hint = "Ask an admin of the shop."
+
+
+class Reception:
+    """The peer server's handler. One apply at a time; others queue."""
+
+    def __init__(self, workspace: Workspace, history: History) -> None:
+        self._workspace = workspace
+        self._history = history
+        self._spool = Spool(workspace.home)
+        self._own_node = workspace.store.identity().node_id
+        self._applying = asyncio.Lock()
+        self._waiting = 0
+
+    # Pushes to this laptop.
+
+    async def offer(self, peer: Peer, offer: IncomingOffer) -> Decision:
+        """Decide on an offer from its manifest: who made it, for whom, when, what it holds, and whether it fits."""
+        manifest = offer.manifest
+        for record in await self._history.transfers(
+            direction="received", bundle_id=manifest.bundle_id, peer=peer.node_id, limit=5
+        ):
+            if record.receipt is not None:
+                return Done(SignedReceipt.decode(record.receipt))
+        problem = await self._problem(peer, offer)
+        if problem is not None:
+            log.warning("offer refused", peer=peer.name, bundle=manifest.bundle_id, reason=problem.message)
+            return Refuse(problem)
+        await self._begin(peer, offer)
+        return Accept(self._spool.open(manifest.bundle_id, offer.size))
+
+    async def _problem(self, peer: Peer, offer: IncomingOffer) -> Problem | None:
+        manifest = offer.manifest
+        shop = self._workspace.store.require_shop()
+        here = self._workspace.config.device_name()
+        if manifest.source_node != peer.node_id:
+            return Problem(
+                "wrong-source", f"{peer.name} offers a bundle that another device made.", "Push it from there."
+            )
+        if manifest.target_node != self._own_node:
+            return Problem("wrong-target", f"This bundle was not made for {here}.", "Push to this laptop anew.")
+        if manifest.shop_id != shop.shop_id:
+            return Problem("wrong-shop", "This bundle was made for another shop.", "Push it anew.")
+        if holds_device_state(manifest):
+            return Problem.of(foreign_device_state(manifest))
+        if manifest.kind is not Kind.BUSINESS:
+            return Problem(
+                "kind-refused", f"{here} takes pushes of one business only.", "Let an admin pull full backups instead."
+            )
+        if offer.mode != "newer":
+            return Problem("mode-refused", f"{here} takes only pushes in which the newer row wins.", "Push without it.")
+        now = utc_now()
+        if manifest.created > now + CLOCK_TOLERANCE:
+            return Problem(
+                "clock",
+                f"The bundle is dated {manifest.created:%Y-%m-%d %H:%M} UTC; on {here} it is {now:%Y-%m-%d %H:%M} UTC.",
+                "Set the clock that is wrong, then push again.",
+            )
+        if manifest.created < now - OLDEST_PUSH:
+            return Problem("too-old", f"The bundle is from {manifest.created:%Y-%m-%d}.", "Push the business anew.")
+        free = (await asyncio.to_thread(shutil.disk_usage, self._workspace.home.path)).free
+        if free < offer.size + SPARE_BYTES:
+            return Problem(
+                "disk-full",
+                f"{here} has {free // 1_000_000} MB free; the bundle has {offer.size // 1_000_000} MB.",
+                f"Free some space on {here}, then push again.",
+            )
+        return None
+
+    async def _begin(self, peer: Peer, offer: IncomingOffer) -> None:
+        manifest = offer.manifest
+        known = await self._history.transfers(direction="received", bundle_id=manifest.bundle_id, limit=5)
+        if any(record.id == offer.transfer_id for record in known):
+            await self._history.resume_transfer(offer.transfer_id)
+            return
+        await self._history.start_transfer(
+            TransferRecord(
+                id=offer.transfer_id,
+                direction="received",
+                mode="push",
+                kind=manifest.kind.value,
+                peer_node=peer.node_id,
+                peer_name=peer.name,
+                state="started",
+                started_at=utc_now(),
+                bundle_id=manifest.bundle_id,
+                business_id=manifest.business.id if manifest.business else None,
+                business_name=manifest.business.name if manifest.business else None,
+                bytes_total=offer.size,
+            )
+        )
+
+    async def apply(self, peer: Peer, offer: IncomingOffer, part: Part, report: Report) -> SignedReceipt:
+        """Apply a bundle that is complete, keep it in the archive, and sign what came of it.
+
+        After a refusal the bundle stays in the archive and the receipt says so. After a failure of the database it
+        stays in the spool, so that the same push can be tried again without sending it again.
+        """
+        assert isinstance(part, Incoming)
+        report("checking", 0, 0, "")
+        bundle = await verify_bundle(part.path, verify_signature)
+        self._waiting += 1
+        try:
+            if self._applying.locked():
+                report("queued", 0, 0, f"{self._waiting - 1} before it")
+            async with self._applying:
+                return await self._apply(peer, offer, part, bundle, report)
+        finally:
+            self._waiting -= 1
+
+    async def _apply(
+        self, peer: Peer, offer: IncomingOffer, part: Incoming, bundle: VerifiedBundle, report: Report
+    ) -> SignedReceipt:
+        manifest = bundle.manifest
+        report("applying", 0, manifest.total_rows, "")
+
+        def progress(step: Step) -> None:
+            report("applying", step.done, step.total or manifest.total_rows, step.stage)
+
+        try:
+            result = await apply_bundle(
+                self._workspace,
+                self._history,
+                bundle,
+                conflicts=Conflicts.NEWER,
+                approver=f"push from {peer.name}",
+                transfer_id=offer.transfer_id,
+                progress=progress,
+            )
+        except DatabaseError as error:
+            await self._history.end_transfer(
+                offer.transfer_id, FAILED, bytes_done=offer.size, error_code=error.code, error=str(error)
+            )
+            raise
+        except (EngineError, ProtocolError, TablesError) as error:
+            receipt = self._receipt(manifest, "refused", {}, {}, str(error))
+            await self._keep(offer, part, bundle)
+            await self._end(offer, receipt, REFUSED, {}, error)
+            log.warning("push refused", peer=peer.name, bundle=manifest.bundle_id, reason=str(error))
+            return receipt
+        counts = totals(result.plan)
+        by_table = {
+            name: {
+                "inserted": c.insert,
+                "updated": c.update,
+                "unchanged": c.unchanged,
+                "kept": c.kept,
+                "deleted": c.delete,
+            }
+            for name, c in result.plan.tables.items()
+        }
+        receipt = self._receipt(manifest, "applied", by_table, counts, "; ".join(result.plan.warnings)[:1000])
+        # The receipt first: once the database has the rows, the sender must be able to learn it, whatever comes.
+        await self._end(offer, receipt, DONE, counts, None)
+        await self._keep(offer, part, bundle)
+        log.info("push applied", peer=peer.name, bundle=manifest.bundle_id, **counts)
+        return receipt
+
+    def _receipt(
+        self,
+        manifest: Manifest,
+        outcome: Outcome,
+        tables: dict[str, dict[str, int]],
+        counts: dict[str, int],
+        message: str,
+    ) -> SignedReceipt:
+        identity = self._workspace.store.identity()
+        receipt = Receipt(
+            bundle_id=manifest.bundle_id,
+            receiver_node=identity.node_id,
+            receiver_name=identity.name,
+            outcome=outcome,
+            tables=tables,
+            totals=counts,
+            message=message[:1000],
+            at=utc_now(),
+        )
+        return receipt.sign(identity.certificate, identity.sign)
+
+    async def _end(
+        self,
+        offer: IncomingOffer,
+        receipt: SignedReceipt,
+        state: str,
+        counts: dict[str, int],
+        error: Exception | None,
+    ) -> None:
+        await self._history.end_transfer(
+            offer.transfer_id,
+            state,
+            bytes_done=offer.size,
+            receipt=receipt.encode(),
+            totals=counts,
+            error_code=str(getattr(error, "code", "unexpected")) if error else None,
+            error=str(error) if error else None,
+        )
+
+    async def _keep(self, offer: IncomingOffer, part: Incoming, bundle: VerifiedBundle) -> None:
+        manifest = bundle.manifest
+        checksum = await self._workspace.archive.checksum(part.path)
+        path = await part.promote(self._workspace.archive, manifest.kind.value, bundle_name(manifest))
+        await self._history.add_backup(
+            backup_record(
+                self._workspace,
+                manifest,
+                path,
+                size=offer.size,
+                raw_size=bundle.seal.raw_bytes,
+                checksum=checksum,
+                came="received",
+            )
+        )
+
+    # Pulls from this laptop.
+
+    async def prepare_pull(self, peer: Peer, request: PullRequest, report: Report) -> Prepared:
+        """Make the backup that a peer asks for, in the archive; the full kinds for admins only."""
+        kind = Kind(request.kind)
+        if kind is not Kind.BUSINESS and not peer.admin:
+            raise NotAllowed(f"{peer.name} may not pull a {kind.value} backup: only admins may.")
+        if request.bundle_id is not None:
+            known = await self._history.backup(request.bundle_id)
+            if known is not None and known.kind == kind.value:
+                path = self._workspace.archive.locate(known.path)
+                if await asyncio.to_thread(path.is_file):
+                    return Prepared(path, known.id, known.size)
+
+        def progress(step: Step) -> None:
+            report("applying", step.done, step.total, step.stage)
+
+        transfer = TransferRecord(
+            id=f"pull-{peer.node_id[5:13]}-{utc_now():%Y%m%d%H%M%S%f}",
+            direction="sent",
+            mode="pull",
+            kind=kind.value,
+            peer_node=peer.node_id,
+            peer_name=peer.name,
+            state="started",
+            started_at=utc_now(),
+        )
+        await self._history.start_transfer(transfer)
+        try:
+            made = await make_backup(
+                self._workspace,
+                self._history,
+                BackupRequest(
+                    kind,
+                    request.business,
+                    compress=request.compress,
+                    include_demo=request.include_demo,
+                    target_node=peer.node_id,
+                ),
+                progress=progress,
+            )
+        except Exception as error:
+            await self._history.end_transfer(
+                transfer.id, FAILED, error_code=str(getattr(error, "code", "unexpected")), error=str(error)
+            )
+            raise
+        await self._history.end_transfer(transfer.id, DONE, bundle_id=made.record.id, bytes_done=made.record.size)
+        log.info("backup made for a pull", peer=peer.name, kind=kind.value, bundle=made.record.id)
+        return Prepared(made.file, made.record.id, made.record.size)
+
+    # Looking.
+
+    async def businesses(self, peer: Peer) -> BusinessList:
+        """All businesses of this laptop's database."""
+        found = await businesses(self._workspace)
+        return BusinessList(tuple(BusinessItem(b.id, b.name, b.slug, b.is_demo) for b in found))
+
+    def table_digests(self, peer: Peer, request: CompareRequest) -> AsyncIterator[TableDigest]:
+        """The digest of each table in the scope of a business."""
+        from agent.operations.comparing import table_digests
+
+        return table_digests(self._workspace, request)
+
+    def row_hashes(self, peer: Peer, request: RowHashRequest) -> AsyncIterator[RowHashes]:
+        """Key and hash of each row of one table in that scope."""
+        from agent.operations.comparing import row_hashes
+
+        return row_hashes(self._workspace, request)
+
+    # Keeping house.
+
+    async def tidy(self) -> None:
+        """At start: throw away what died half way and is too old to go on with; tell the truth about the rest."""
+        await self._history.mark_interrupted()
+        removed: list[Path] = await self._workspace.archive.start()
+        dropped = await self._spool.clean()
+        if removed or dropped:
+            log.info("removed unfinished files", files=len(removed) + len(dropped))

@@ -1,0 +1,131 @@
+"""The running agent's work: serve peers, keep the roster in step, open invitations."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+
+from agent.operations.network import DEFAULT_PORT, Network, network
+from agent.operations.receive import Reception
+from agent.operations.shops import serve_invitations
+from agent.operations.workspace import Workspace
+from agent.peers.discovery import Discovery, Sighting
+from agent.peers.errors import DiscoveryError, PeerError
+from agent.peers.server import PeerServer, PortTaken
+from certs.errors import TrustError
+
+log = structlog.get_logger(__name__)
+
+SHOP_POLL_SECONDS = 1.0
+ROSTER_SECONDS = 30.0
+CLEAN_SECONDS = 3600.0
+
+
+async def wait_for_shop(workspace: Workspace) -> None:
+    """Until this laptop belongs to a shop: another process founds or joins it."""
+    if await asyncio.to_thread(workspace.store.shop) is not None:
+        return
+    log.info("no shop yet", next="run 'backroom shop create NAME' or 'backroom join CODE'; this goes on by itself")
+    while await asyncio.to_thread(workspace.store.shop) is None:  # noqa: ASYNC110 - another process ends it
+        await asyncio.sleep(SHOP_POLL_SECONDS)
+
+
+@asynccontextmanager
+async def serving(workspace: Workspace) -> AsyncIterator[PeerServer]:
+    """Serve peers as long as the block lasts. Waits for a shop first. Raises errors of the layers below."""
+    await asyncio.to_thread(workspace.store.identity)
+    await wait_for_shop(workspace)
+    news = asyncio.Event()
+
+    def seen(sighting: Sighting) -> None:
+        log.debug("seen", node=sighting.label)
+        news.set()
+
+    def clash(node_id: str) -> None:
+        log.error("another device uses this laptop's ID", node=node_id)
+
+    async with workspace.history() as history:
+        reception = Reception(workspace, history)
+        await reception.tidy()
+        server = await _listen(workspace, reception)
+        try:
+            discovery: Discovery | None = Discovery(on_change=seen, on_clash=clash)
+            assert discovery is not None
+            try:
+                await discovery.start()
+                await discovery.advertise(workspace.store.identity().node_id, server.port)
+            except DiscoveryError as error:
+                log.warning("no discovery", reason=str(error))
+                discovery = None
+            try:
+                async with network(workspace, discovery=discovery) as net, asyncio.TaskGroup() as tasks:
+                    background = [
+                        tasks.create_task(_keep_roster(workspace, net, news)),
+                        tasks.create_task(serve_invitations(workspace, discovery)),
+                        tasks.create_task(_keep_clean(reception)),
+                    ]
+                    log.info(
+                        "ready",
+                        name=workspace.config.device_name(),
+                        shop=workspace.store.require_shop().shop_name,
+                        port=server.port,
+                    )
+                    yield server
+                    for task in background:
+                        task.cancel()
+            finally:
+                if discovery is not None:
+                    await discovery.close()
+        finally:
+            await server.close()
+
+
+async def _listen(workspace: Workspace, reception: Reception) -> PeerServer:
+    """A server on the configured port; where the usual port is taken (several agents on one machine), on any."""
+    config = workspace.config
+    host = config.listen[0] if len(config.listen) == 1 else None
+    server = PeerServer(workspace.store, reception, host=host, port=config.port)
+    try:
+        await server.start()
+    except PortTaken as error:
+        if config.port != DEFAULT_PORT:
+            raise
+        log.warning("the usual port is taken, using another", reason=str(error))
+        server = PeerServer(workspace.store, reception, host=host, port=0)
+        await server.start()
+    return server
+
+
+async def _keep_roster(workspace: Workspace, net: Network, news: asyncio.Event) -> None:
+    """Exchange rosters with the others: when somebody appears, and now and then."""
+    own = workspace.store.identity().node_id
+    while True:
+        news.clear()
+        try:
+            members = workspace.store.roster().members
+        except TrustError as error:
+            log.warning("the roster cannot be read", reason=str(error))
+            members = ()
+        for member in members:
+            if member.node_id == own or not member.active or not net.directory.candidates(member.node_id):
+                continue
+            try:
+                async with asyncio.timeout(10):
+                    await net.client.exchange_roster(member.node_id)
+            except (PeerError, TimeoutError) as error:
+                log.debug("no roster exchange", peer=member.name, reason=str(error))
+        try:
+            async with asyncio.timeout(ROSTER_SECONDS):
+                await news.wait()
+                await asyncio.sleep(0.5)
+        except TimeoutError:
+            pass
+
+
+async def _keep_clean(reception: Reception) -> None:
+    while True:
+        await asyncio.sleep(CLEAN_SECONDS)
+        await reception.tidy()

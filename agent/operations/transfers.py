@@ -1,0 +1,325 @@
+"""Pushing a business to another laptop, and pulling backups from one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from agent.archive.history import History, new_id
+from agent.archive.records import DONE, FAILED, INTERRUPTED, REFUSED, BackupRecord, TransferRecord
+from agent.archive.spool import Incoming, Spool
+from agent.database.businesses import Business, find_business
+from agent.engine.backup import BackupRequest
+from agent.engine.bundle_file import verify_bundle
+from agent.engine.progress import Progress, Step, silent
+from agent.operations.backups import backup_record, make_backup
+from agent.operations.errors import OperationError
+from agent.operations.look import businesses
+from agent.operations.network import network
+from agent.operations.workspace import Workspace, utc_now
+from agent.peers.errors import PeerError, Refused
+from agent.peers.handler import Part
+from agent.peers.push import Pushed
+from certs.identity import verify_signature
+from certs.roster import Member
+from protocol.manifest import Kind, Manifest
+from protocol.messages import Receipt
+from protocol.names import bundle_name
+from protocol.requests import PullRequest
+
+RESUME_WITHIN = timedelta(hours=1)
+
+
+class WrongTarget(OperationError):
+    code = "wrong-device"
+    hint = "`backroom devices` lists the laptops of the shop."
+
+
+class PushRefused(OperationError):
+    """The other laptop has the bundle and said no; its words are the message."""
+
+    code = "push-refused"
+    hint = "The bundle is in the archive of both laptops. Nothing was changed over there."
+
+
+class WrongBundle(OperationError):
+    code = "wrong-bundle"
+    hint = "Nothing was kept. Try again; if it happens again, look at the other laptop's log."
+
+
+@dataclass(frozen=True, slots=True)
+class PushDone:
+    """A push with its receipt. ``resumed`` says that a bundle of an earlier, interrupted push was finished."""
+
+    member: Member
+    backup: BackupRecord
+    file: Path
+    receipt: Receipt
+    sent: int
+    resumed: bool
+    seconds: float
+    warnings: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, object]:
+        totals = self.receipt.totals
+        return {
+            "outcome": self.receipt.outcome,
+            "device": {"node_id": self.member.node_id, "name": self.member.name},
+            "business": {"id": self.backup.business_id, "name": self.backup.business_name},
+            "kind": self.backup.kind,
+            "bundle_id": self.backup.id,
+            "file": str(self.file),
+            "rows": self.backup.records,
+            "bytes": self.backup.size,
+            "bytes_sent": self.sent,
+            "resumed": self.resumed,
+            "seconds": round(self.seconds, 3),
+            "warnings": list(self.warnings),
+            **{name: totals.get(name, 0) for name in ("inserted", "updated", "unchanged", "kept", "deleted")},
+            "tables": {name: dict(counts) for name, counts in self.receipt.tables.items()},
+            "receipt": {
+                "receiver": self.receipt.receiver_name,
+                "receiver_node": self.receipt.receiver_node,
+                "at": self.receipt.at,
+                "message": self.receipt.message,
+            },
+        }
+
+
+def other_device(workspace: Workspace, text: str) -> Member:
+    """The active device that ``text`` names and that is not this one. Raises ``TrustError`` or :class:`WrongTarget`."""
+    member = workspace.store.require_shop().roster.find(text)
+    if member.node_id == workspace.store.identity().node_id:
+        raise WrongTarget(f"{member.name} is this laptop.")
+    if not member.active:
+        raise WrongTarget(f"{member.name} ({member.short_id}) was revoked.")
+    return member
+
+
+def _telling(progress: Progress) -> Callable[[str, int, int, str], None]:
+    def tell(phase: str, done: int, total: int, text: str) -> None:
+        progress(Step(phase, done, total, text))
+
+    return tell
+
+
+async def push(
+    workspace: Workspace,
+    history: History,
+    business: str,
+    device: str,
+    *,
+    compress: bool = True,
+    fresh: bool = False,
+    progress: Progress = silent,
+) -> PushDone:
+    """Push a business: back it up, hand it over, wait for the signed receipt.
+
+    A push of the same business to the same device that was interrupted within the last hour is finished first (its
+    bytes over there are not sent again), then the business is pushed as it is now; ``fresh`` leaves the old one.
+    Raises ``TrustError``, ``PeerError``, :class:`PushRefused`, and what a backup raises.
+    """
+    member = other_device(workspace, device)
+    chosen = find_business(await businesses(workspace), business)
+    await history.mark_interrupted()
+    resumed = False
+    sent = 0
+    if not fresh and (left := await _interrupted(workspace, history, chosen, member)) is not None:
+        done = await _hand_over(workspace, history, member, *left, progress=progress, resumes=True)
+        resumed, sent = True, done.sent
+    started = asyncio.get_running_loop().time()
+    request = BackupRequest(Kind.BUSINESS, chosen.id, compress=compress, target_node=member.node_id)
+    made = await make_backup(workspace, history, request, progress=progress)
+    transfer = await history.start_transfer(
+        TransferRecord(
+            id=new_id(),
+            direction="sent",
+            mode="push",
+            kind=made.record.kind,
+            peer_node=member.node_id,
+            peer_name=member.name,
+            state="started",
+            started_at=utc_now(),
+            bundle_id=made.record.id,
+            business_id=chosen.id,
+            business_name=chosen.name,
+            bytes_total=made.record.size,
+        )
+    )
+    pushed = await _hand_over(workspace, history, member, transfer, made.record, made.file, progress=progress)
+    return PushDone(
+        member=member,
+        backup=made.record,
+        file=made.file,
+        receipt=pushed.receipt,
+        sent=sent + pushed.sent,
+        resumed=resumed,
+        seconds=asyncio.get_running_loop().time() - started,
+        warnings=made.result.manifest.warnings,
+    )
+
+
+async def _interrupted(
+    workspace: Workspace, history: History, business: Business, member: Member
+) -> tuple[TransferRecord, BackupRecord, Path] | None:
+    """The newest push of this business to this device, where it broke off lately and its bundle is still here."""
+    latest = await history.transfers(direction="sent", mode="push", peer=member.node_id, business=business.id, limit=1)
+    if not latest or latest[0].state != INTERRUPTED or latest[0].bundle_id is None:
+        return None
+    if latest[0].started_at < utc_now() - RESUME_WITHIN:
+        return None
+    record = await history.backup(latest[0].bundle_id)
+    if record is None:
+        return None
+    path = workspace.archive.locate(record.path)
+    if not await asyncio.to_thread(path.is_file):
+        return None
+    return await history.resume_transfer(latest[0].id), record, path
+
+
+async def _hand_over(
+    workspace: Workspace,
+    history: History,
+    member: Member,
+    transfer: TransferRecord,
+    record: BackupRecord,
+    path: Path,
+    *,
+    progress: Progress,
+    resumes: bool = False,
+) -> Pushed:
+    try:
+        async with network(workspace) as net:
+            pushed = await net.client.push(member.node_id, path, tell=_telling(progress))
+    except Refused as error:
+        await history.end_transfer(transfer.id, REFUSED, error_code=error.code, error=str(error))
+        raise
+    except BaseException as error:
+        await history.end_transfer(
+            transfer.id,
+            INTERRUPTED,
+            error_code=str(getattr(error, "code", "stopped")),
+            error=str(error) or "The push was stopped.",
+        )
+        raise
+    receipt = pushed.receipt
+    state = {"applied": DONE, "stored": DONE, "refused": REFUSED}.get(receipt.outcome, FAILED)
+    await history.end_transfer(
+        transfer.id,
+        state,
+        bytes_done=record.size,
+        receipt=pushed.signed.encode(),
+        totals=receipt.totals,
+        error_code=None if state == DONE else "push-refused",
+        error=None if state == DONE else receipt.message,
+    )
+    if state != DONE and not resumes:
+        raise PushRefused(f"{member.name} did not take it: {receipt.message}")
+    return pushed
+
+
+@dataclass(frozen=True, slots=True)
+class PullDone:
+    """A pulled backup, verified and in the archive."""
+
+    member: Member
+    manifest: Manifest
+    record: BackupRecord
+    file: Path
+    seconds: float
+
+    def as_dict(self) -> dict[str, object]:
+        manifest = self.manifest
+        return {
+            "device": {"node_id": self.member.node_id, "name": self.member.name},
+            "kind": manifest.kind.value,
+            "bundle_id": manifest.bundle_id,
+            "file": str(self.file),
+            "business": {"id": manifest.business.id, "name": manifest.business.name} if manifest.business else None,
+            "created": manifest.created,
+            "tables": manifest.table_count,
+            "rows": manifest.total_rows,
+            "bytes": self.record.size,
+            "seconds": round(self.seconds, 3),
+            "warnings": list(manifest.warnings),
+        }
+
+
+async def pull(
+    workspace: Workspace,
+    history: History,
+    device: str,
+    kind: Kind,
+    *,
+    business: str | None = None,
+    include_demo: bool = False,
+    compress: bool = True,
+    progress: Progress = silent,
+) -> PullDone:
+    """Have another laptop make a backup and keep it in this one's archive. Nothing is restored.
+
+    Raises ``TrustError``, ``PeerError``, ``BundleError`` and :class:`WrongBundle`.
+    """
+    member = other_device(workspace, device)
+    started = asyncio.get_running_loop().time()
+    transfer = await history.start_transfer(
+        TransferRecord(
+            id=new_id(),
+            direction="received",
+            mode="pull",
+            kind=kind.value,
+            peer_node=member.node_id,
+            peer_name=member.name,
+            state="started",
+            started_at=utc_now(),
+            business_name=business,
+        )
+    )
+    spool = Spool(workspace.home)
+
+    def part_for(bundle_id: str, size: int) -> Part:
+        return spool.open(bundle_id, size)
+
+    def accept(manifest: Manifest) -> None:
+        if manifest.source_node != member.node_id or manifest.kind is not kind:
+            raise WrongBundle(f"{member.name} sent another bundle than the one that was asked for.")
+
+    request = PullRequest(kind.value, business, include_demo=include_demo, compress=compress)
+    try:
+        async with network(workspace) as net:
+            fetched = await net.client.pull(member.node_id, request, part_for, accept=accept, tell=_telling(progress))
+        part = fetched.part
+        assert isinstance(part, Incoming)
+        try:
+            bundle = await verify_bundle(part.path, verify_signature)
+            if bundle.signer != member.node_id:
+                raise WrongBundle(f"{member.name} sent a bundle that another device made.")
+            checksum = await workspace.archive.checksum(part.path)
+            path = await part.promote(workspace.archive, kind.value, bundle_name(bundle.manifest))
+        finally:
+            await part.close()
+    except BaseException as error:
+        state = INTERRUPTED if isinstance(error, (PeerError, asyncio.CancelledError, KeyboardInterrupt)) else FAILED
+        await history.end_transfer(
+            transfer.id,
+            REFUSED if isinstance(error, Refused) else state,
+            error_code=str(getattr(error, "code", "stopped")),
+            error=str(error) or "The pull was stopped.",
+        )
+        raise
+    record = await history.add_backup(
+        backup_record(
+            workspace,
+            bundle.manifest,
+            path,
+            size=bundle.size,
+            raw_size=bundle.seal.raw_bytes,
+            checksum=checksum,
+            came="pulled",
+        )
+    )
+    await history.end_transfer(transfer.id, DONE, bundle_id=record.id, bytes_done=bundle.size)
+    return PullDone(member, bundle.manifest, record, path, asyncio.get_running_loop().time() - started)
