@@ -24,6 +24,15 @@ DEVICE_LIFETIME = timedelta(days=2 * 365)
 AUTHORITY_LIFETIME = timedelta(days=25 * 365)
 # A P-256 device certificate has about 700 bytes; nothing that we read needs more than this.
 MAX_CERTIFICATE = 4096
+# What the library raises for bytes from strangers; some of these are no ValueError.
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 def _builder(
@@ -104,9 +113,15 @@ def load(der: bytes) -> x509.Certificate:
     if len(der) > MAX_CERTIFICATE:
         raise BadCertificate(f"A certificate has {len(der)} bytes; at most {MAX_CERTIFICATE} are allowed.")
     try:
-        return x509.load_der_x509_certificate(der)
-    except (ValueError, TypeError) as error:
+        certificate = x509.load_der_x509_certificate(der)
+        # Parsed on demand by the library: asked for here, so that nothing can fail in the checks that come later.
+        parts = (certificate.version, certificate.subject, certificate.issuer, certificate.extensions)
+        dates = (certificate.not_valid_before_utc, certificate.not_valid_after_utc)
+    except _UNREADABLE as error:
         raise BadCertificate("A certificate cannot be read.") from error
+    if parts[0] is not x509.Version.v3 or dates[0] > dates[1] or certificate.serial_number <= 0:
+        raise BadCertificate("A certificate is not of version 3, has an impossible serial number, or ends too early.")
+    return certificate
 
 
 def public_key(der: bytes) -> ec.EllipticCurvePublicKey:
