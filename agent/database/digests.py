@@ -7,7 +7,7 @@ what arrives in a bundle is guarded by the bundle's own seal.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass
 
 from agent.database.names import quote
@@ -65,13 +65,14 @@ async def range_digests(connection: Connection, rows: Rows, question: Question) 
 
 
 async def row_digests(
-    connection: Connection, rows: Rows, question: Question, ranges: Iterable[int]
-) -> AsyncIterator[tuple[str, str]]:
-    """Key (as text) and digest of each row in these ranges. Without a key: the digest and how many rows have it."""
+    connection: Connection, rows: Rows, question: Question, ranges: Iterable[int] | None = None
+) -> AsyncGenerator[tuple[str, str], None]:
+    """Key (as text) and digest of each row in these ranges (None: in all). Without a key: the digest and how many
+    rows have it."""
     content = _content(question, rows)
     chosen = f"SELECT {_key(question, rows)} AS key, {content} AS digest, {_place(question, rows)} AS place"
-    listed = ", ".join(str(int(place)) for place in ranges)
-    inner = f"SELECT key, digest FROM ({chosen} FROM {rows.clause}) hashed WHERE place IN ({listed or 'NULL'})"
+    which = "true" if ranges is None else f"place IN ({', '.join(str(int(place)) for place in ranges) or 'NULL'})"
+    inner = f"SELECT key, digest FROM ({chosen} FROM {rows.clause}) hashed WHERE {which}"
     sql = inner if question.key else f"SELECT digest AS key, count(*)::text AS digest FROM ({inner}) each GROUP BY 1"
     async for row in connection.cursor(sql, prefetch=_CHUNK_ROWS):
         yield row["key"], row["digest"]

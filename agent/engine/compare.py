@@ -150,8 +150,9 @@ def ask(ours: Mapping[str, TableShape], theirs: Mapping[str, TableShape]) -> tup
     questions, notes = [], []
     for name in sorted(set(ours) & set(theirs)):
         here, there = ours[name].columns, theirs[name].columns
-        common = tuple(sorted((set(here) & set(there)) - ours[name].local - theirs[name].local))
-        lonely = sorted(set(here) ^ set(there))
+        local = ours[name].local | theirs[name].local
+        common = tuple(sorted((set(here) & set(there)) - local))
+        lonely = sorted((set(here) ^ set(there)) - local)
         if lonely:
             notes.append(f"Only one side has {name}.{', '.join(lonely)}; not compared.")
         if not common:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from agent.database.digests import (
@@ -75,14 +75,28 @@ class LiveSide(_DatabaseSide):
         self._business = business
         self._core: Scope | None = None
 
+    def stream(self, question: Question) -> AsyncGenerator[tuple[str, str], None]:
+        """What :meth:`rows` gives, for all rows, a few at a time."""
+        return row_digests(self._connection, self._rows[question.table], question)
+
     async def needed(self, question: Question, keys: Sequence[str]) -> frozenset[str]:
-        """The rows that are in without the reference tables being taken whole."""
+        core = _live_rows(await self._needed_scope(), question.table)
+        return await existing_keys(self._connection, core, question, keys)
+
+    async def stream_needed(self, question: Question) -> AsyncGenerator[tuple[str, str], None]:
+        """Key and digest of all rows that the business itself has or needs, a few at a time."""
+        core = _live_rows(await self._needed_scope(), question.table)
+        async for row in row_digests(self._connection, core, question):
+            yield row
+
+    async def _needed_scope(self) -> Scope:
+        """The rows that are in without the reference tables being taken whole; the other scope is gone then."""
         if self._core is None:
             scope = self._scope
             await forget_scope(self._connection, scope)
             self._core = Scope(scope.schema, scope.classification, scope.rules, scope.ownership, {})
             await fill_business_scope(self._connection, self._core, self._business)
-        return await existing_keys(self._connection, _live_rows(self._core, question.table), question, keys)
+        return self._core
 
 
 def live_shape(table: Table, classification: Classification) -> TableShape:
