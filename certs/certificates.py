@@ -121,6 +121,9 @@ def load(der: bytes) -> x509.Certificate:
         raise BadCertificate("A certificate cannot be read.") from error
     if parts[0] is not x509.Version.v3 or dates[0] > dates[1] or certificate.serial_number <= 0:
         raise BadCertificate("A certificate is not of version 3, has an impossible serial number, or ends too early.")
+    # The signature is a BIT STRING without unused bits, at the end: the parser lets a wrong count of those through.
+    if not der.endswith(b"\x00" + certificate.signature):
+        raise BadCertificate("A certificate's signature is not in its canonical encoding.")
     return certificate
 
 
