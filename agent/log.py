@@ -64,8 +64,10 @@ def setup(home: Home | None = None, *, level: str = "info", console_level: str |
         handler.backroom = True  # type: ignore[attr-defined]
         root.addHandler(handler)
     root.setLevel(min((handler.level for handler in handlers), default=logging.WARNING))
-    for chatty in ("asyncio", "aiosqlite", "alembic", "sqlalchemy", "zeroconf", "aiohttp.access"):
+    for chatty in ("asyncio", "aiosqlite", "alembic", "sqlalchemy", "aiohttp.access"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # zeroconf warns, with a traceback, of every interface that cannot be reached; discovery says what matters itself.
+    logging.getLogger("zeroconf").setLevel(logging.ERROR)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
@@ -59,7 +60,8 @@ def run_command(session: Session, work: Awaitable[int | None]) -> int:
         return await work or DONE
 
     try:
-        return asyncio.run(main())
+        with _logging(session.home):
+            return asyncio.run(main())
     except KeyboardInterrupt:
         session.output.error("interrupted", "Stopped.", "")
         return INTERRUPTED
@@ -70,6 +72,21 @@ def run_command(session: Session, work: Awaitable[int | None]) -> int:
         raise
     except Exception as error:
         return report(session, error)
+
+
+@contextmanager
+def _logging(home: Home) -> Iterator[None]:
+    """What the layers below log goes to the data folder's log, not between the words of a command."""
+    if not home.config.exists():
+        yield
+        return
+    from agent.log import setup
+
+    close = setup(home, console_level=None)
+    try:
+        yield
+    finally:
+        close()
 
 
 def report(session: Session, error: Exception) -> int:

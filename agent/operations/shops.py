@@ -26,7 +26,7 @@ from certs.store import ShopState, Store
 log = structlog.get_logger(__name__)
 
 LIFETIME_SECONDS = 300
-_HANDOVER_SECONDS = 3.0
+_HANDOVER_SECONDS = 10.0
 _POLL_SECONDS = 0.4
 
 

@@ -1,0 +1,81 @@
+"""Whether a business is the same here and elsewhere: on another laptop, or in a bundle file."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from agent.database.businesses import Business, find_business
+from agent.engine.compare import Comparison, compare
+from agent.engine.compare_peer import PeerSide, answer_digests, answer_rows
+from agent.engine.compare_sides import bundle_side, live_side
+from agent.engine.progress import Progress, silent
+from agent.operations.errors import OperationError
+from agent.operations.inspect import verified
+from agent.operations.look import businesses, find_bundle
+from agent.operations.network import network
+from agent.operations.transfers import other_device
+from agent.operations.workspace import Workspace
+from certs.errors import TrustError
+from protocol.requests import CompareRequest, RowHashes, RowHashRequest, TableDigest
+
+
+class NothingToCompare(OperationError):
+    code = "no-such-device-or-file"
+    hint = "Name a laptop of the shop (`backroom devices`), or a bundle file or id (`backroom history`)."
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A comparison, of what and with whom."""
+
+    business: Business
+    other: str
+    comparison: Comparison
+
+    def as_dict(self) -> dict[str, object]:
+        return {
+            **self.comparison.as_dict(),
+            "business": {"id": self.business.id, "name": self.business.name},
+            "with": self.other,
+        }
+
+
+async def compare_business(
+    workspace: Workspace, business: str, other: str, *, trust_source: bool = False, progress: Progress = silent
+) -> Compared:
+    """Compare a business here with the same on the device, or in the bundle, that ``other`` names.
+
+    Raises ``BusinessError``, :class:`NothingToCompare`, ``PeerError`` and what reading the bundle raises.
+    """
+    chosen = find_business(await businesses(workspace), business)
+    url, catalogue = workspace.database_url, workspace.catalogue()
+    try:
+        member = other_device(workspace, other)
+    except TrustError as not_a_device:
+        from agent.archive.errors import ArchiveError
+
+        try:
+            path = await find_bundle(workspace, other)
+        except ArchiveError:
+            raise NothingToCompare(f"{other!r} is neither a laptop of the shop nor a bundle.") from not_a_device
+        bundle = await verified(workspace, path, trust_source=trust_source)
+        async with live_side(url, catalogue, chosen.id) as here, bundle_side(url, bundle) as there:
+            return Compared(chosen, path.name, await compare(here, there, progress=progress))
+    async with network(workspace) as net, live_side(url, catalogue, chosen.id) as here:
+        there_peer = PeerSide(
+            chosen.id,
+            lambda request: net.client.table_digests(member.node_id, request),
+            lambda request: net.client.row_hashes(member.node_id, request),
+        )
+        return Compared(chosen, member.name, await compare(here, there_peer, progress=progress))
+
+
+def table_digests(workspace: Workspace, request: CompareRequest) -> AsyncIterator[TableDigest]:
+    """This laptop's answer to a peer's question for digests."""
+    return answer_digests(workspace.database_url, workspace.catalogue(), request)
+
+
+def row_hashes(workspace: Workspace, request: RowHashRequest) -> AsyncIterator[RowHashes]:
+    """This laptop's answer to a peer's question for row hashes."""
+    return answer_rows(workspace.database_url, workspace.catalogue(), request)
