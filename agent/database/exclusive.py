@@ -28,16 +28,16 @@ async def one_at_a_time(connection: asyncpg.Connection) -> None:
         raise RestoreRunning("Another restore into this database is running.")
 
 
-async def hold_tables(connection: asyncpg.Connection, tables: Iterable[Table], seconds: float = LOCK_SECONDS) -> None:
+async def hold_tables(connection: asyncpg.Connection, tables: Iterable[Table]) -> None:
     """Keep others from writing to these tables until the transaction ends; they may read.
 
     All tables are taken at once or none: nothing is held while waiting, so the platform's transactions never wait for
-    us in a circle. Raises :class:`LockTimeout` after ``seconds``.
+    us in a circle. Raises :class:`LockTimeout` after :data:`LOCK_SECONDS`.
     """
     names = ", ".join(qualified(table) for table in sorted(tables, key=lambda table: table.name))
     if not names:
         return
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + LOCK_SECONDS
     while True:
         try:
             await connection.execute("SAVEPOINT backroom_lock")
@@ -47,7 +47,7 @@ async def hold_tables(connection: asyncpg.Connection, tables: Iterable[Table], s
             await connection.execute("ROLLBACK TO SAVEPOINT backroom_lock")
             if time.monotonic() > deadline:
                 raise LockTimeout(
-                    f"The restore waited {seconds:.0f} seconds for the platform's open transactions and then "
+                    f"The restore waited {LOCK_SECONDS:.0f} seconds for the platform's open transactions and then "
                     f"gave up ({error}). Nothing was changed.",
                     "Wait for the platform to finish its work (a report, an import, a migration), then try again.",
                 ) from error

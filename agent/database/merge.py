@@ -141,7 +141,7 @@ def _newer(merge: Merge) -> str:
         f"WHEN {theirs} IS NULL OR {ours} IS NULL THEN '{Verdict.UNDATED}' "
         f"WHEN {theirs} > {ours} THEN '{Verdict.UPDATE}' WHEN {theirs} < {ours} THEN '{Verdict.KEPT}' "
         f"WHEN {their_digest} > {our_digest} THEN '{Verdict.UPDATE}' "
-        f"WHEN {their_digest} < {our_digest} THEN '{Verdict.KEPT}' END"
+        f"WHEN {their_digest} < {our_digest} THEN '{Verdict.KEPT}'"
     )
 
 
