@@ -12,10 +12,11 @@ from sqlalchemy import delete, insert, or_, select, update
 
 from agent.archive import records
 from agent.archive.errors import AmbiguousBundleError, HistoryError
+from agent.archive.journal import Journal
 from agent.archive.records import BackupRecord, RestoreRecord, TransferRecord
-from agent.archive.schema import backups, restores, transfers
+from agent.archive.schema import backups, drills, restores, runs, transfers
 from agent.archive.storage import open_engine
-from agent.archive.store import Store, between, either, equal, missing, values
+from agent.archive.store import between, either, ended, equal, given, missing, values
 from agent.home import Home
 
 # What is noted about a backup after it was recorded; everything else about it comes from the file.
@@ -25,10 +26,13 @@ _LEAST_PREFIX = 4
 _DIED = {
     transfers: "The process ended before the transfer did.",
     restores: "The process ended before it could note a result: the database is as before or as after, never between.",
+    drills: "The process ended before the drill did.",
+    runs: "The process ended before the run did.",
 }
+_OPEN = ((transfers, records.STARTED), (restores, records.RUNNING), (drills, records.RUNNING), (runs, records.RUNNING))
 
 
-class History(Store):
+class History(Journal):
     """The history database, made by :meth:`open`. Safe beside other processes and other instances of itself."""
 
     @classmethod
@@ -65,8 +69,9 @@ class History(Store):
 
     async def find_backup(self, text: str) -> BackupRecord | None:
         """The backup by ID, by the first letters of one (at least four), or by file name."""
+        kept = backups.c.removed_at.is_(None)
         exact = await self._select(
-            BackupRecord, select(backups).where(or_(backups.c.id == text, backups.c.filename == text)).limit(2)
+            BackupRecord, select(backups).where(or_(backups.c.id == text, (backups.c.filename == text) & kept)).limit(2)
         )
         if not exact and len(text) >= _LEAST_PREFIX:
             starts = backups.c.id.startswith(text, autoescape=True)
@@ -83,12 +88,16 @@ class History(Store):
         device: str | None = None,
         origin: str | None = None,
         pinned: bool | None = None,
+        removed: bool | None = False,
         since: datetime | None = None,
         until: datetime | None = None,
         limit: int | None = None,
         offset: int = 0,
     ) -> tuple[BackupRecord, ...]:
-        """Backups, newest first. ``business`` and ``device`` are an ID or a name; ``since`` <= created < ``until``."""
+        """Backups, newest first. ``business`` and ``device`` are an ID or a name; ``since`` <= created < ``until``.
+
+        ``removed`` are those in the trash or gone; None means both.
+        """
         query = select(backups).order_by(backups.c.created_at.desc(), backups.c.id)
         query = query.where(
             *equal(backups.c.kind, kind),
@@ -96,6 +105,7 @@ class History(Store):
             *either(backups.c.source_node, backups.c.source_device, device),
             *equal(backups.c.origin, origin),
             *equal(backups.c.pinned, pinned),
+            *([] if removed is None else [backups.c.removed_at.is_not(None) == removed]),
             *between(backups.c.created_at, since, until),
         )
         return await self._select(BackupRecord, query.limit(limit).offset(offset))
@@ -133,7 +143,7 @@ class History(Store):
 
     async def progress_transfer(self, transfer_id: str, bytes_done: int, bytes_total: int | None = None) -> None:
         """Note how far a transfer is (call it now and then, not for every chunk)."""
-        await self._change(transfers, transfer_id, _given({"bytes_done": bytes_done, "bytes_total": bytes_total}))
+        await self._change(transfers, transfer_id, given({"bytes_done": bytes_done, "bytes_total": bytes_total}))
 
     async def end_transfer(
         self,
@@ -148,13 +158,13 @@ class History(Store):
         totals: Mapping[str, int] | None = None,
     ) -> TransferRecord:
         """Record how a transfer ended: ``done``, ``failed``, ``refused`` or ``interrupted``."""
-        given = {
+        known = {
             "bytes_done": bytes_done,
             "bundle_id": bundle_id,
             "receipt": receipt,
             "totals": totals and dict(totals),
         }
-        await self._change(transfers, transfer_id, {**_given(given), **_ended(state, error_code, error)})
+        await self._change(transfers, transfer_id, {**given(known), **ended(state, error_code, error)})
         return await self._transfer(transfer_id)
 
     async def transfers(
@@ -206,8 +216,8 @@ class History(Store):
         undo_path: str | None = None,
     ) -> RestoreRecord:
         """Record how a restore ended: ``planned``, ``applied``, ``failed`` or ``refused``."""
-        given = {"approver": approver, "plan_digest": plan_digest, "undo_path": undo_path}
-        changes = {**_given({**given, "counts": counts and dict(counts)}), **_ended(state, error_code, error)}
+        known = {"approver": approver, "plan_digest": plan_digest, "undo_path": undo_path}
+        changes = {**given({**known, "counts": counts and dict(counts)}), **ended(state, error_code, error)}
         await self._change(restores, restore_id, changes)
         return (await self._select(RestoreRecord, select(restores).where(restores.c.id == restore_id)))[0]
 
@@ -237,7 +247,7 @@ class History(Store):
     async def mark_interrupted(self) -> int:
         """Mark unfinished work of processes that died as ``interrupted``. Returns how many records that were."""
         marked = 0
-        for table, state in ((transfers, records.STARTED), (restores, records.RUNNING)):
+        for table, state in _OPEN:
             query = select(table.c.id, table.c.owner).where(table.c.state == state, table.c.owner.is_not(None))
             async with self._reading() as connection:
                 open_rows = (await connection.execute(query)).all()
@@ -246,9 +256,9 @@ class History(Store):
                 continue
             async with self._writing() as connection:
                 for row_id, owner in dead:
-                    ended = _ended(records.INTERRUPTED, None, _DIED[table])
+                    died = ended(records.INTERRUPTED, None, _DIED[table])
                     still = (table.c.id == row_id) & (table.c.owner == owner) & (table.c.state == state)
-                    marked += (await connection.execute(update(table).where(still).values(ended))).rowcount
+                    marked += (await connection.execute(update(table).where(still).values(died))).rowcount
         return marked
 
     async def _transfer(self, transfer_id: str) -> TransferRecord:
@@ -258,11 +268,3 @@ class History(Store):
 def new_id() -> str:
     """A fresh ID for a transfer or restore."""
     return secrets.token_hex(8)
-
-
-def _given(values: Mapping[str, object]) -> dict[str, object]:
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _ended(state: str, error_code: str | None, error: str | None) -> dict[str, object]:
-    return {"state": state, "error_code": error_code, "error": error, "ended_at": datetime.now(UTC), "owner": None}

@@ -17,6 +17,7 @@ STARTED, RUNNING, INTERRUPTED, DONE, APPLIED, PLANNED, FAILED, REFUSED = (
     "failed",
     "refused",
 )
+PASSED = "passed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,9 @@ class BackupRecord:
     ``id`` is the bundle ID; ``path`` as ``Archive.stored_path`` gives it; ``kind`` the bundle's kind; ``origin`` how
     it came (``made``, ``received``, ``pulled``, ``undo``, ``imported``); ``size`` of the file and ``raw_size`` of the
     rows before compression; ``checksum`` the file's SHA-256; ``options`` what the backup was asked for; the fields
-    from ``notes`` on are noted later, by :meth:`History.change_backup`.
+    from ``notes`` on are noted later, by :meth:`History.change_backup`. ``verified_at`` is the last time that the
+    file held, ``damage`` what did not hold at ``damaged_at`` (both cleared when it holds again); ``removed_at`` says
+    when retention moved the file to the trash, ``removed_why`` by which rule.
     """
 
     id: str
@@ -58,6 +61,10 @@ class BackupRecord:
     network_copied_at: datetime | None = None
     cloud_location: str | None = None
     cloud_copied_at: datetime | None = None
+    damaged_at: datetime | None = None
+    damage: str | None = None
+    removed_at: datetime | None = None
+    removed_why: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,4 +125,51 @@ class RestoreRecord:
     error: str | None = None
     plan_digest: str | None = None
     undo_path: str | None = None
+    owner: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DrillRecord:
+    """One try to restore a bundle into a scratch database.
+
+    ``state``: ``running``, ``passed``, ``failed``, ``interrupted``; ``rows`` and ``tables`` compared; ``place``: where
+    the scratch database was (``embedded`` or a database's address without its password).
+    """
+
+    id: str
+    bundle_id: str
+    kind: str
+    state: str
+    started_at: datetime
+    source_node: str | None = None
+    source_device: str | None = None
+    business_id: str | None = None
+    business_name: str | None = None
+    place: str = ""
+    rows: int = 0
+    tables: int = 0
+    ended_at: datetime | None = None
+    error_code: str | None = None
+    error: str | None = None
+    owner: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One run of an entry of the schedule.
+
+    ``entry`` is its name, ``task`` what it does; ``slot`` the time that it was due for, None where a person started it
+    or a device came online; ``state``: ``running``, ``done``, ``failed``, ``interrupted``.
+    """
+
+    id: str
+    entry: str
+    task: str
+    state: str
+    started_at: datetime
+    slot: datetime | None = None
+    ended_at: datetime | None = None
+    detail: str | None = None
+    error_code: str | None = None
+    error: str | None = None
     owner: str | None = None

@@ -21,7 +21,7 @@ from sqlalchemy import (
     TypeDecorator,
 )
 
-HEAD = "0001"
+HEAD = "0002"
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -77,6 +77,10 @@ backups = Table(
     Column("network_copied_at", UtcDateTime),
     Column("cloud_location", Text),
     Column("cloud_copied_at", UtcDateTime),
+    Column("damaged_at", UtcDateTime),
+    Column("damage", Text),
+    Column("removed_at", UtcDateTime),
+    Column("removed_why", Text),
     Index("backups_by_time", "created_at"),
     Index("backups_by_kind", "kind", "business_id", "created_at"),
 )
@@ -134,4 +138,45 @@ restores = Table(
     Index("restores_by_time", "started_at"),
     Index("restores_by_state", "state"),
     Index("restores_by_bundle", "bundle_id"),
+)
+
+drills = Table(
+    "drills",
+    METADATA,
+    Column("id", String(100), primary_key=True),
+    Column("bundle_id", String(100), nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("source_node", String(100)),
+    Column("source_device", Text),
+    Column("business_id", Text),
+    Column("business_name", Text),
+    Column("place", Text, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("tables", Integer, nullable=False),
+    Column("ended_at", UtcDateTime),
+    Column("error_code", String(64)),
+    Column("error", Text),
+    Column("owner", String(64)),
+    Index("drills_by_time", "started_at"),
+    Index("drills_by_bundle", "bundle_id"),
+)
+
+runs = Table(
+    "runs",
+    METADATA,
+    Column("id", String(100), primary_key=True),
+    Column("entry", String(100), nullable=False),
+    Column("task", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("slot", UtcDateTime),
+    Column("ended_at", UtcDateTime),
+    Column("detail", Text),
+    Column("error_code", String(64)),
+    Column("error", Text),
+    Column("owner", String(64)),
+    Index("runs_by_entry", "entry", "started_at"),
+    Index("runs_by_state", "state"),
 )

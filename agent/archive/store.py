@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import fields
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Select, Table, or_, update
@@ -13,11 +13,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from agent.archive.errors import NoSuchRecordError
-from agent.archive.records import BackupRecord, RestoreRecord, TransferRecord
+from agent.archive.records import BackupRecord, DrillRecord, RestoreRecord, RunRecord, TransferRecord
 from agent.archive.storage import failure, writing
 from agent.home import Home
 
-Record = TypeVar("Record", BackupRecord, TransferRecord, RestoreRecord)
+Record = TypeVar("Record", BackupRecord, TransferRecord, RestoreRecord, DrillRecord, RunRecord)
 
 
 class Store:
@@ -55,7 +55,7 @@ class Store:
             raise failure(error, self._engine.url) from error
 
 
-def values(record: BackupRecord | TransferRecord | RestoreRecord) -> dict[str, Any]:
+def values(record: BackupRecord | TransferRecord | RestoreRecord | DrillRecord | RunRecord) -> dict[str, Any]:
     """The record's fields as column values (mappings as plain dictionaries, for JSON)."""
     columns = {field.name: getattr(record, field.name) for field in fields(record)}
     return {name: dict(value) if isinstance(value, Mapping) else value for name, value in columns.items()}
@@ -79,3 +79,13 @@ def between(column: ColumnElement[Any], since: datetime | None, until: datetime 
 def missing(what: str, row_id: str) -> NoSuchRecordError:
     """The error for a record that is not there."""
     return NoSuchRecordError(f"The history has no {what} {row_id!r}.", "See `backroom history`.")
+
+
+def given(values: Mapping[str, object]) -> dict[str, object]:
+    """``values`` without those that are None."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def ended(state: str, error_code: str | None, error: str | None) -> dict[str, object]:
+    """The column values of work that has ended now."""
+    return {"state": state, "error_code": error_code, "error": error, "ended_at": datetime.now(UTC), "owner": None}

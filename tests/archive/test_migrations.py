@@ -20,7 +20,7 @@ from sqlalchemy import create_engine
 from agent.archive import schema
 from agent.archive.errors import HistoryTooNewError
 from agent.archive.history import History
-from agent.archive.records import BackupRecord, RestoreRecord, TransferRecord
+from agent.archive.records import BackupRecord, DrillRecord, RestoreRecord, RunRecord, TransferRecord
 from agent.home import Home
 
 
@@ -44,7 +44,13 @@ def test_the_newest_migration_is_the_one_that_the_code_expects() -> None:
 
 @pytest.mark.parametrize(
     ("record", "table"),
-    [(BackupRecord, schema.backups), (TransferRecord, schema.transfers), (RestoreRecord, schema.restores)],
+    [
+        (BackupRecord, schema.backups),
+        (TransferRecord, schema.transfers),
+        (RestoreRecord, schema.restores),
+        (DrillRecord, schema.drills),
+        (RunRecord, schema.runs),
+    ],
 )
 def test_records_and_tables_have_the_same_fields(record: type, table: object) -> None:
     assert {field.name for field in dataclasses.fields(record)} == {column.name for column in table.columns}  # type: ignore[attr-defined]
