@@ -32,26 +32,31 @@ OnRefused = Callable[[TrustError], None]
 def server_context(store: Store, on_refused: OnRefused | None = None) -> ssl.SSLContext:
     """The context of a peer server: clients must show a certificate of this shop. Raises `NoShop`.
 
-    `on_refused` is called (in the thread of the handshake; for asyncio that is the loop's) with the reason for each
-    client that this side refuses in the handshake, which asyncio itself does not tell. A client that refuses us just
-    goes away. Set a handshake timeout on the listener: a refused client that stays is dropped by that alone.
+    Without `on_refused` a refusal is the `ssl.SSLError` of the handshake, and asyncio hangs up without telling the
+    other side why. With it, the other side is sent TLS's alert, so that its log has the reason too, and `on_refused`
+    is called with the reason here; the handshake itself then ends, when the other side has hung up, as a
+    `ConnectionResetError`. `on_refused` runs in the handshake's thread and context: a context variable set before
+    `loop.connect_accepted_socket` or `loop.create_connection` is seen in it. It is also called when the other side's
+    alert arrives. Set a handshake timeout: one that is refused and stays is dropped by that alone.
     """
-    context = _ServerContext(ssl.PROTOCOL_TLS_SERVER)
+    context = _ReportingContext(ssl.PROTOCOL_TLS_SERVER)
     _prepare(context, store)
     context.num_tickets = 0
     context.on_refused = on_refused
     return context
 
 
-def client_context(store: Store, *, check_node: bool = True) -> ssl.SSLContext:
+def client_context(store: Store, on_refused: OnRefused | None = None, *, check_node: bool = True) -> ssl.SSLContext:
     """The context of a peer client. Raises `NoShop`.
 
     With `check_node` (the default) connections must pass `server_hostname=keys.server_name(node_id)`, and a server
     with another node's certificate is refused within the handshake. Without it (an address whose owner is not known
-    yet) the caller learns the node from `authenticate` and must send nothing before.
+    yet) the caller learns the node from `authenticate` and must send nothing before. `on_refused` is as for
+    `server_context`: with it, a server that this client refuses is told why.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = _ReportingContext(ssl.PROTOCOL_TLS_CLIENT)
     _prepare(context, store)
+    context.on_refused = on_refused
     context.check_hostname = check_node
     return context
 
@@ -66,11 +71,11 @@ def _prepare(context: ssl.SSLContext, store: Store) -> None:
     context.load_verify_locations(paths.authority)
 
 
-class _ServerObject(ssl.SSLObject):
-    """Makes a refusal heard on both sides; asyncio by itself drops the error here and the alert for the client.
+class _ReportingObject(ssl.SSLObject):
+    """Makes a refusal heard on both sides; asyncio by itself drops the alert for the other side.
 
     asyncio sends what OpenSSL has written only when a handshake step asks for more input. So a step that failed with
-    an alert to send asks for more, once: the alert goes out, the client reads it and closes the connection.
+    an alert to send asks for more, once: the alert goes out, the other side reads it and closes the connection.
     """
 
     on_refused: OnRefused | None = None
@@ -87,17 +92,17 @@ class _ServerObject(ssl.SSLObject):
         except ssl.SSLError as error:
             if self.on_refused is not None:
                 self.on_refused(_explained(error))
-            if self.outgoing is None or not self.outgoing.pending:
+            if self.on_refused is None or self.outgoing is None or not self.outgoing.pending:
                 raise
             self.failure = error
             raise ssl.SSLWantReadError from error
 
 
-class _ServerContext(ssl.SSLContext):
-    """A server context whose connections report what they refuse."""
+class _ReportingContext(ssl.SSLContext):
+    """A context whose connections report what they refuse."""
 
     on_refused: OnRefused | None = None
-    sslobject_class = _ServerObject
+    sslobject_class = _ReportingObject
 
     def wrap_bio(
         self,
@@ -108,7 +113,7 @@ class _ServerContext(ssl.SSLContext):
         session: ssl.SSLSession | None = None,
     ) -> ssl.SSLObject:
         wrapped = super().wrap_bio(incoming, outgoing, server_side, server_hostname, session)
-        if isinstance(wrapped, _ServerObject):
+        if isinstance(wrapped, _ReportingObject):
             wrapped.on_refused = self.on_refused
             wrapped.outgoing = outgoing
         return wrapped
@@ -167,15 +172,20 @@ def explain(error: BaseException) -> TrustError | None:
     TLS 1.3 a client sees that alert at its first read, not in the handshake).
     """
     seen: set[int] = set()
+    vague: ssl.SSLError | None = None
     found: BaseException | None = error
     while found is not None and id(found) not in seen:
         seen.add(id(found))
         if isinstance(found, TrustError):
             return found
         if isinstance(found, ssl.SSLError):
-            return _explained(found)
-        found = found.__cause__ or getattr(found, "os_error", None) or found.__context__
-    return None
+            if getattr(found, "reason", None):
+                return _explained(found)
+            vague = found
+        # aiohttp's own errors are SSLErrors in name, and keep the real one in an attribute.
+        inner = getattr(found, "certificate_error", None) or getattr(found, "os_error", None)
+        found = found.__cause__ or inner or found.__context__
+    return None if vague is None else HandshakeFailed(f"The TLS connection failed: {vague}.")
 
 
 def _explained(error: ssl.SSLError) -> TrustError:
@@ -192,6 +202,8 @@ def _explained(error: ssl.SSLError) -> TrustError:
         return NoCertificate("The other side of the connection showed no certificate.")
     if "CERTIFICATE_REQUIRED" in reason:
         return NoCertificate("The other side demands a certificate and this connection showed none.")
-    if "UNKNOWN_CA" in reason or "BAD_CERTIFICATE" in reason:
+    if "UNKNOWN_CA" in reason:
         return WrongShop("The other side refused this device's certificate: it belongs to another shop.")
+    if "BAD_CERTIFICATE" in reason:
+        return WrongNode("The other side refused this device's certificate: it wanted to reach another device.")
     return HandshakeFailed(f"The TLS connection failed: {reason.replace('_', ' ').lower() or error}.")

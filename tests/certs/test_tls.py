@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from datetime import timedelta
 
+import aiohttp
 import pytest
 
 from certs import tls
@@ -57,7 +60,7 @@ class Server:
 async def serving(store: Store) -> AsyncIterator[Server]:
     server = Server(store, store.clock)
     context = tls.server_context(store, server.refused.append)
-    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=context)
+    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=context, ssl_handshake_timeout=10)
     server.port = listener.sockets[0].getsockname()[1]
     async with listener:
         yield server
@@ -144,7 +147,14 @@ async def test_server_of_another_shop_is_refused_by_the_client(admin: Store, mak
     async with serving(other) as server:
         with pytest.raises(ssl.SSLError) as caught:
             await ask(server.port, tls.client_context(admin), dialled(other))
-    assert isinstance(tls.explain(caught.value), WrongShop)
+        assert isinstance(tls.explain(caught.value), WrongShop)
+        reported: list[TrustError] = []
+        with pytest.raises(ConnectionResetError):
+            await ask(server.port, tls.client_context(admin, reported.append), dialled(other))
+        assert [type(error) for error in reported] == [WrongShop]
+        logged = await settled(server)
+    assert isinstance(logged, WrongShop)
+    assert "refused this device's certificate" in str(logged)
     assert server.met == []
 
 
@@ -187,6 +197,13 @@ async def test_right_certificate_of_another_node(admin: Store, member: Store, ma
             await ask(server.port, tls.client_context(member), dialled(third))
         told = tls.explain(caught.value)
         assert isinstance(told, WrongNode)
+        reported: list[TrustError] = []
+        with pytest.raises(ConnectionResetError):
+            await ask(server.port, tls.client_context(member, reported.append), dialled(third))
+        assert [str(error) for error in reported] == [str(told)]
+        logged = await settled(server)
+        assert isinstance(logged, WrongNode)
+        assert "wanted to reach another device" in str(logged)
         assert server.met == []
         _, ssl_object = await ask(server.port, tls.client_context(member, check_node=False), "whoever.backroom")
     member.save_roster(admin.signed_roster().encode())
@@ -233,6 +250,62 @@ async def test_plain_bytes_are_reported_as_a_failed_handshake(admin: Store) -> N
         await reader.read()
         writer.close()
         assert isinstance(await settled(server), HandshakeFailed)
+
+
+async def test_a_refusal_is_reported_in_the_context_of_the_accepting_task(admin: Store) -> None:
+    """So that a server which awaits its handshakes knows which of them was refused, and why."""
+    reasons: ContextVar[list[TrustError]] = ContextVar("reasons")
+    context = tls.server_context(admin, lambda error: reasons.get().append(error))
+    loop = asyncio.get_running_loop()
+    bare = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    bare.check_hostname, bare.verify_mode = False, ssl.CERT_NONE
+
+    async def shake(client: socket.socket) -> list[TrustError]:
+        mine: list[TrustError] = []
+        reasons.set(mine)
+        with pytest.raises(ConnectionResetError):
+            await loop.connect_accepted_socket(asyncio.Protocol, client, ssl=context)
+        return mine
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        asking = [asyncio.create_task(ask(listener.getsockname()[1], bare, "x")) for _ in range(3)]
+        shaking = [asyncio.create_task(shake((await loop.sock_accept(listener))[0])) for _ in asking]
+        for mine in await asyncio.gather(*shaking):
+            assert [type(error) for error in mine] == [NoCertificate]
+        told = await asyncio.gather(*asking, return_exceptions=True)
+    assert all(isinstance(error, ssl.SSLError) for error in told)
+
+
+async def test_without_a_listener_the_handshake_itself_fails(admin: Store) -> None:
+    context = tls.server_context(admin)
+    loop = asyncio.get_running_loop()
+    bare = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    bare.check_hostname, bare.verify_mode = False, ssl.CERT_NONE
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        asking = asyncio.create_task(ask(listener.getsockname()[1], bare, "x"))
+        client, _ = await loop.sock_accept(listener)
+        with pytest.raises(ssl.SSLError) as caught:
+            await loop.connect_accepted_socket(asyncio.Protocol, client, ssl=context)
+        await asyncio.gather(asking, return_exceptions=True)
+    assert isinstance(tls.explain(caught.value), NoCertificate)
+
+
+async def test_explain_knows_the_errors_of_aiohttp(admin: Store, member: Store, make_store: MakeStore) -> None:
+    other = make_store("elsewhere")
+    other.create_shop("Other Shop")
+    third = enrol(admin, make_store("third"))
+    cases: list[tuple[Store, ssl.SSLContext, str, type[TrustError]]] = [
+        (admin, tls.client_context(other), dialled(admin), WrongShop)
+    ]
+    cases += [(admin, tls.client_context(member), dialled(third), WrongNode)]
+    async with aiohttp.ClientSession() as session:
+        for store, context, name, kind in cases:
+            async with serving(store) as server:
+                with pytest.raises(aiohttp.ClientError) as caught:
+                    await session.get(f"https://127.0.0.1:{server.port}/", ssl=context, server_hostname=name)
+            assert isinstance(tls.explain(caught.value), kind)
 
 
 def test_no_context_without_a_shop(make_store: MakeStore) -> None:
