@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import math
 import random
@@ -19,6 +20,11 @@ from certs.words import WORDS
 def test_the_words_have_thirty_bits() -> None:
     assert len(set(WORDS)) == len(WORDS)
     assert 3 * math.log2(len(WORDS)) >= 30
+
+
+def test_the_words_are_those_of_the_specification() -> None:
+    digest = hashlib.sha256("\n".join(WORDS).encode()).hexdigest()
+    assert digest == "010f260903786dbe6145c4962a151acccaf0edba977091c24531b04e034fd677"
 
 
 def test_the_words_are_short_lower_case_and_sorted() -> None:

@@ -23,7 +23,8 @@ from certs.errors import (
     WrongCode,
 )
 from certs.identity import Identity
-from certs.joining import Answer, InviteSide, JoinSide
+from certs.joining import Answer, InviteSide, JoinSide, exchange
+from certs.joining.exchange import Spake
 from certs.joining.invite import LIFETIME, MAX_STARTED
 from certs.roster import Role
 from certs.store import Store
@@ -480,3 +481,28 @@ def test_joins_from_many_threads(admin: Store, make_store: MakeStore, invite: In
         thread.join()
     assert len(joined) == 1
     assert admin.roster().trusts(joined[0])
+
+
+def test_the_key_schedule_of_the_specification() -> None:
+    """The vector of TRUST.md, section 7."""
+    transcript = exchange.Transcript()
+    transcript.add(b"request")
+    transcript.add(b"reply")
+    key = bytes(range(32))
+    assert transcript.digest.hex() == "38557f5d5945673a327102ba3bca43ebbd4f310d5b6484cf54c119b4bda0f0d7"
+    proof = exchange.prove(key, transcript.digest, b"joiner")
+    assert proof.hex() == "0bf1abcb46e1578634728f9743e8cef9edbcda484e2399dae4f4b2296cc05d15"
+    sealed = exchange.seal(key, transcript.digest, b"membership", b"hello")
+    assert sealed.hex() == "9e1702abb228b4c4aada9a2f6c9c0ca1edaf2cefc0"
+    assert exchange.unseal(key, transcript.digest, b"membership", sealed) == b"hello"
+    with pytest.raises(WrongCode):
+        exchange.unseal(key, transcript.digest, b"joiner", sealed)
+
+
+def test_the_shared_key_is_bound_to_both_public_keys() -> None:
+    def shared(inviter_sees: bytes) -> tuple[bytes, bytes]:
+        joiner, inviter = Spake(CODE, joiner=True), Spake(CODE, joiner=False)
+        return joiner.finish(inviter.message, b"J", b"I"), inviter.finish(joiner.message, inviter_sees, b"I")
+
+    assert len(set(shared(b"J"))) == 1
+    assert len(set(shared(b"other"))) == 2
