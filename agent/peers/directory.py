@@ -93,7 +93,7 @@ class Directory:
                 else:
                     raise _failure(name, failures)
                 for task in tasks.values():
-                    if task.done() and task.exception() is None:
+                    if task.done() and not isinstance(task.exception(), PeerError):
                         won = task.result()
                         await self._remember(node_id, won.address)
                         return won

@@ -12,16 +12,17 @@ import asyncio
 import contextlib
 import socket
 import ssl
-import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
 from agent.peers.errors import ConnectionRefusedHere
+from agent.peers.handshake import TellingSSLObject, attempt
 from agent.peers.limits import ServerLimits
-from certs.errors import HandshakeFailed, TrustError
+from certs.errors import HandshakeFailed, NoCertificate, TrustError, WrongNode
+from certs.keys import short_id
 from certs.tls import explain
 
 log = structlog.get_logger(__name__)
@@ -44,8 +45,8 @@ class Connection:
 class Door:
     """Listens, shakes hands, and gives each good connection to a protocol made by ``protocols``.
 
-    ``refused`` is called with address and error for every handshake that fails; ``welcome`` says whether a node ID
-    may still be connected.
+    ``names`` are the TLS names that this laptop answers to. ``refused`` is called with address and error for every
+    handshake that fails; ``welcome`` says whether a node ID may still be connected.
     """
 
     def __init__(
@@ -53,12 +54,14 @@ class Door:
         context: ssl.SSLContext,
         protocols: Callable[[], asyncio.Protocol],
         *,
+        names: Sequence[str],
         limits: ServerLimits,
         refused: Callable[[str, Exception], None],
         welcome: Callable[[str], bool],
     ) -> None:
         self._context = context
         self._protocols = protocols
+        self._names = names
         self._limits = limits
         self._refused = refused
         self._welcome = welcome
@@ -66,8 +69,8 @@ class Door:
         self._tasks: set[asyncio.Task[None]] = set()
         self._shaking = 0
         self._connections: dict[asyncio.Transport, Connection] = {}
-        self._meant: weakref.WeakKeyDictionary[ssl.SSLObject, str] = weakref.WeakKeyDictionary()
         context.sni_callback = self._on_name
+        context.sslobject_class = TellingSSLObject
 
     def listen(self, host: str | None, port: int) -> int:
         """Open the sockets (all interfaces, IPv4 and IPv6, where ``host`` is None); returns the port in use."""
@@ -90,16 +93,19 @@ class Door:
         return int(self._sockets[0].getsockname()[1])
 
     async def close(self) -> None:
-        """Stop listening; open connections are left to the HTTP server, which ends them."""
+        """Stop listening and cut every connection."""
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for listener in self._sockets:
             listener.close()
+        for each in self._connections.values():
+            each.transport.abort()
+        self._connections.clear()
 
     def connection(self, transport: asyncio.BaseTransport | None) -> Connection | None:
         """The connection behind a request's transport."""
-        return self._connections.get(transport) if isinstance(transport, asyncio.Transport) else None
+        return self._know(transport) if isinstance(transport, asyncio.Transport) else None
 
     def count(self, node_id: str) -> int:
         """Open connections of one device."""
@@ -111,9 +117,20 @@ class Door:
             if each.node_id == node_id:
                 each.transport.abort()
 
+    def _know(self, transport: asyncio.Transport) -> Connection:
+        """The entry of a connection; its first request may come before the task that shook hands goes on."""
+        known = self._connections.get(transport)
+        if known is None:
+            tls = transport.get_extra_info("ssl_object")
+            meant = tls.asked_for if isinstance(tls, TellingSSLObject) else None
+            address = _place(transport.get_extra_info("peername") or ("", 0))
+            known = Connection(transport, address, asyncio.get_running_loop().time(), meant)
+            self._connections[transport] = known
+        return known
+
     def _on_name(self, tls: ssl.SSLObject | ssl.SSLSocket, name: str | None, _context: ssl.SSLContext) -> None:
-        if name and isinstance(tls, ssl.SSLObject):
-            self._meant[tls] = name
+        if name and isinstance(tls, TellingSSLObject):
+            tls.asked_for = name
 
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -135,16 +152,31 @@ class Door:
     async def _shake(self, client: socket.socket, place: str) -> None:
         loop = asyncio.get_running_loop()
         try:
-            transport, _ = await loop.connect_accepted_socket(
-                self._protocols, client, ssl=self._context, ssl_handshake_timeout=self._limits.handshake_seconds
+            transport, _ = await attempt(
+                loop.connect_accepted_socket(
+                    self._protocols, client, ssl=self._context, ssl_handshake_timeout=self._limits.handshake_seconds
+                )
             )
         except OSError as error:
-            self._refused(place, _reason(error))
+            self._refused(place, self._reason(error))
             return
         finally:
             self._shaking -= 1
-        tls = transport.get_extra_info("ssl_object")
-        self._connections[transport] = Connection(transport, place, loop.time(), self._meant.get(tls))
+        self._know(transport)
+
+    def _reason(self, error: OSError) -> TrustError:
+        known = explain(error)
+        if isinstance(error, ssl.SSLCertVerificationError) or isinstance(known, NoCertificate):
+            return known or HandshakeFailed("A TLS handshake failed.")
+        # Not our verdict but theirs: someone who asked for another device did not like our certificate.
+        asked_for = getattr(error, "asked_for", None)
+        if asked_for is not None and asked_for not in self._names:
+            return misdirected("Someone", asked_for)
+        if known is not None:
+            return known
+        if isinstance(error, TimeoutError | ConnectionAbortedError):
+            return HandshakeFailed("The other side did not finish the TLS handshake in time.")
+        return HandshakeFailed("The other side hung up during the TLS handshake.")
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
@@ -171,12 +203,9 @@ class Door:
                 log.error("door-failed", reason=str(error), kind=type(error).__name__)
 
 
-def _reason(error: OSError) -> TrustError:
-    if (known := explain(error)) is not None:
-        return known
-    if isinstance(error, TimeoutError | ConnectionAbortedError):
-        return HandshakeFailed("The other side did not finish the TLS handshake in time.")
-    return HandshakeFailed("The other side hung up during the TLS handshake.")
+def misdirected(who: str, name: str) -> WrongNode:
+    """The refusal of a caller that asked for another TLS name than this laptop's."""
+    return WrongNode(f"{who} dialled another device ({short_id(name.removesuffix('.backroom'))}) at this address.")
 
 
 def _place(address: tuple[Any, ...]) -> str:

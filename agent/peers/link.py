@@ -8,6 +8,7 @@ roster as it is then.
 from __future__ import annotations
 
 import asyncio
+import io
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -21,6 +22,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from agent.peers import http
 from agent.peers.address import Address
 from agent.peers.errors import BadAnswer, Interrupted, NotTrusted, PeerError, Refused, TooOld, Unreachable, WrongDevice
+from agent.peers.handshake import TellingSSLObject, attempt
 from agent.peers.limits import DEFAULT_CLIENT_LIMITS, ClientLimits
 from certs.errors import HandshakeFailed, TrustError
 from certs.keys import server_name
@@ -63,6 +65,8 @@ class Link:
 
     async def open(self) -> None:
         """Load certificate and key. Raises ``NotTrusted`` where this laptop has no shop, or shut that device out."""
+        if self._session is not None:
+            return
         try:
             context = await asyncio.to_thread(client_context, self._store, check_node=self.node_id is not None)
             identity = await asyncio.to_thread(self._store.identity)
@@ -144,7 +148,9 @@ class Link:
         if self._session is None:
             raise Interrupted(f"The link to {self.who} is closed.")
         url = f"https://{server_name(self.node_id) if self.node_id else http.ANYONE}:{self.address.port}{path}"
-        kind = {"Content-Type": http.CONTENT_TYPE} if isinstance(data, bytes) else {}
+        kind = {}
+        if isinstance(data, bytes):
+            kind, data = {"Content-Type": http.CONTENT_TYPE}, io.BytesIO(data)
         try:
             async with self._session.request(
                 method, url, data=data, headers={**kind, **(headers or {})}, allow_redirects=False
@@ -164,7 +170,9 @@ class Link:
         return made
 
     def _meaning(self, error: BaseException) -> PeerError:
-        trust = explain(error)
+        # aiohttp's certificate error claims to be OpenSSL's, but lacks what that has; the real one is inside.
+        inner = getattr(error, "certificate_error", None) or getattr(error, "os_error", None)
+        trust = explain(inner if isinstance(inner, Exception) else error)
         if trust is not None and not isinstance(trust, HandshakeFailed):
             return NotTrusted.of(trust)
         if self._proven:
@@ -203,6 +211,7 @@ class _Connector(aiohttp.TCPConnector):
     """Checks the peer each time a connection is taken for a request, before a byte of it is sent."""
 
     def __init__(self, link: Link, context: ssl.SSLContext, **options: Any) -> None:
+        context.sslobject_class = TellingSSLObject
         super().__init__(ssl=context, **options)
         self._link = link
 
@@ -212,7 +221,7 @@ class _Connector(aiohttp.TCPConnector):
         traces: list[Any],
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's own signature
     ) -> aiohttp.connector.Connection:
-        connection = await super().connect(req, traces, timeout)
+        connection = await attempt(super().connect(req, traces, timeout))
         try:
             transport = connection.transport
             self._link.check(transport.get_extra_info("ssl_object") if transport is not None else None)

@@ -144,25 +144,25 @@ class Push:
         moved = [asyncio.get_running_loop().time()]
 
         async def body() -> AsyncIterator[bytes]:
-            file = await asyncio.to_thread(self._path.open, "rb")
-            try:
-                position = offset
-                await asyncio.to_thread(file.seek, offset)
-                while data := await asyncio.to_thread(file.read, PIECE):
-                    yield data
-                    position += len(data)
-                    self._sent += len(data)
-                    moved[0] = asyncio.get_running_loop().time()
-                    self._tell("sending", position, size, "")
-            finally:
-                file.close()
+            position = offset
+            await asyncio.to_thread(file.seek, offset)
+            while data := await asyncio.to_thread(file.read, PIECE):
+                yield data
+                position += len(data)
+                self._sent += len(data)
+                moved[0] = asyncio.get_running_loop().time()
+                self._tell("sending", position, size, "")
 
         async def send() -> None:
             async with link.request("PATCH", f"/v1/uploads/{transfer}", data=body(), headers=headers):
                 pass
 
         self._tell("sending", offset, size, "")
-        await self._watched(link, asyncio.create_task(send()), moved)
+        file = await asyncio.to_thread(self._path.open, "rb")
+        try:
+            await self._watched(link, asyncio.create_task(send()), moved)
+        finally:
+            await asyncio.to_thread(file.close)
 
     async def _watched(self, link: Link, task: asyncio.Task[None], moved: list[float]) -> None:
         """Wait for ``task``, but no longer than the idle limit without any byte moving."""

@@ -16,7 +16,7 @@ import structlog
 from aiohttp import web
 
 from agent.peers import http
-from agent.peers.door import Door
+from agent.peers.door import Door, misdirected
 from agent.peers.errors import PeerError, RequestError
 from agent.peers.handler import Handler, Peer
 from agent.peers.limits import DEFAULT_SERVER_LIMITS, ServerLimits
@@ -56,7 +56,7 @@ class PeerServer:
         self._limits = limits
         self._door: Door | None = None
         self._runner: web.AppRunner | None = None
-        self._own_name = ""
+        self._names: tuple[str, ...] = ()
         self._uploads = Uploads(handler, limits, self._check)
         self._pulls = Pulls(handler, limits, self._check)
         self._questions = Questions(
@@ -74,7 +74,7 @@ class PeerServer:
     async def start(self) -> None:
         """Listen. Raises ``NoShop``, or ``PeerError`` with code ``port-taken``."""
         context = await asyncio.to_thread(server_context, self._store)
-        self._own_name = server_name((await asyncio.to_thread(self._store.identity)).node_id)
+        self._names = (server_name((await asyncio.to_thread(self._store.identity)).node_id), http.ANYONE)
         app = web.Application(middlewares=[self._guard])
         for part in (self._questions, self._uploads, self._pulls):
             app.router.add_routes(part.routes())
@@ -90,7 +90,12 @@ class PeerServer:
         if protocols is None:
             raise PeerError("The peer server could not be set up.")
         self._door = Door(
-            context, protocols, limits=self._limits, refused=_log_refusal, welcome=lambda node: self._welcome(node)
+            context,
+            protocols,
+            names=self._names,
+            limits=self._limits,
+            refused=_log_refusal,
+            welcome=self._welcome,
         )
         try:
             self.port = self._door.listen(self._host, self.port)
@@ -102,11 +107,11 @@ class PeerServer:
         """Stop listening, cut what is open, keep what has arrived."""
         if self._door is not None:
             await self._door.close()
-        await self._uploads.close()
-        await self._pulls.close()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
+        await self._uploads.close()
+        await self._pulls.close()
         self._door = None
 
     def drop(self, node_id: str) -> None:
@@ -127,7 +132,7 @@ class PeerServer:
     def _check(self, request: web.Request) -> Peer:
         """Who sends this request, by certificate and by the roster of this moment. Raises ``TrustError``."""
         transport = request.transport
-        if self._door is None or transport is None:
+        if self._door is None or transport is None or transport.is_closing():
             raise ConnectionResetError("The connection is gone.")
         connection = self._door.connection(transport)
         tls = transport.get_extra_info("ssl_object")
@@ -137,13 +142,8 @@ class PeerServer:
         if claimed is None or len(claimed) > 100:
             raise RequestError(400, "bad-request", f"Every request must have the header {http.NODE_HEADER}.")
         member = authenticate(tls, self._store.roster(), self._store.clock(), claimed)
-        if connection.meant is not None and connection.meant not in (self._own_name, http.ANYONE):
-            raise RequestError(
-                421,
-                "wrong-node",
-                f"{member.name} dialled another device ({connection.meant.removesuffix('.backroom')}) at this address.",
-                hint="Let discovery find that device again, or correct its manual address.",
-            )
+        if connection.meant is not None and connection.meant not in self._names:
+            raise misdirected(member.name, connection.meant)
         if connection.node_id is None:
             if self._door.count(member.node_id) >= self._limits.connections_per_peer:
                 raise RequestError(429, "too-many-connections", f"{member.name} has too many connections open.")
@@ -168,11 +168,11 @@ class PeerServer:
             refusal, status = error, error.status
         except ProtocolError as error:
             refusal, status = error, 422
-        except (TimeoutError, ConnectionError) as error:
+        except (TimeoutError, ConnectionError):
             # The other side is gone or takes nothing any more; an answer that was begun cannot be taken back.
             if request.transport is not None:
                 request.transport.abort()
-            raise ConnectionResetError("The connection is gone.") from error
+            return web.Response(status=408)
         except Exception as error:
             if not hasattr(error, "code"):
                 log.exception("request failed", path=request.path)

@@ -1,0 +1,123 @@
+"""Where peers are: candidates, who wins, what is remembered, and what is said when nobody answers."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+
+import pytest
+
+from agent.peers.address import Address, Origin
+from agent.peers.directory import Directory
+from agent.peers.discovery import Discovery
+from agent.peers.errors import BadAddress, NotFound, NotTrusted, PeerError, Unreachable, WrongDevice
+from protocol.messages import Hello
+from tests.peers.laptops import QUICK_CLIENT, Laptop
+
+LOOPBACK = ["127.0.0.1"]
+
+
+async def test_the_first_address_that_proves_the_id_wins(shop: list[Laptop]) -> None:
+    front, back = shop[1], shop[2]
+    async with shop[0].serve() as other, back.serve() as server:
+        with socket.create_server(("127.0.0.1", 0)) as deaf:
+            directory = front.directory(deaf.getsockname()[1], other.port, server.port)
+            async with asyncio.timeout(2):
+                link = await directory.connect(back.node_id)
+            assert link.address.port == server.port
+            await link.close()
+        # Next time, even without configuration, it is where it was.
+        again = Directory(front.store, state=front.home.state / "peers.json", limits=QUICK_CLIENT)
+        assert again.candidates(back.node_id) == (Address("127.0.0.1", server.port, Origin.LAST_GOOD),)
+        assert (await again.hello(back.node_id)).name == "laptop-back"
+
+
+async def test_online_is_asked_of_the_peers_themselves(shop: list[Laptop]) -> None:
+    admin, front, back = shop
+    async with back.serve() as server:
+        answers = await front.directory(server.port).online([admin.node_id, back.node_id])
+    assert isinstance(answers[admin.node_id], WrongDevice)
+    hello = answers[back.node_id]
+    assert isinstance(hello, Hello)
+    assert (hello.node_id, hello.name, hello.roster_version) == (back.node_id, "laptop-back", 3)
+
+
+async def test_what_is_said_when_nobody_is_there(shop: list[Laptop]) -> None:
+    front, back = shop[1], shop[2]
+    with pytest.raises(NotFound, match="laptop-back was not found on this network"):
+        await front.directory().connect(back.node_id)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(Unreachable, match=rf"laptop-back does not answer. Tried: 127.0.0.1:{port} \(manual\)"):
+        await front.directory(port).connect(back.node_id)
+    with pytest.raises(NotTrusted, match="not in the roster"):
+        await front.directory(port).connect("node-" + "a" * 52)
+
+
+async def test_who_is_at_an_address(shop: list[Laptop]) -> None:
+    front, back = shop[1], shop[2]
+    async with back.serve() as server:
+        hello = await front.directory().who_is_at(Address("127.0.0.1", server.port))
+    assert hello.node_id == back.node_id
+
+
+async def test_mdns_finds_within_three_seconds_and_a_goodbye_is_heard(shop: list[Laptop]) -> None:
+    front, back = shop[1], shop[2]
+    loop = asyncio.get_running_loop()
+    async with back.serve() as server, Discovery(interfaces=LOOPBACK) as theirs, Discovery(interfaces=LOOPBACK) as mine:
+        directory = Directory(front.store, discovery=mine, limits=QUICK_CLIENT)
+        advertising = asyncio.create_task(theirs.advertise(back.node_id, server.port))
+        begun = loop.time()
+        link = await directory.connect(back.node_id)
+        assert loop.time() - begun < 3
+        assert link.address.origin is Origin.MDNS
+        await link.close()
+        await advertising
+        await theirs.close()
+        async with asyncio.timeout(5):
+            while back.node_id in mine.sightings():
+                await asyncio.sleep(0.05)
+
+
+async def test_an_id_that_is_seen_twice_is_reported_and_never_renamed(shop: list[Laptop]) -> None:
+    clashes: list[str] = []
+    node = shop[0].node_id
+    async with (
+        Discovery(interfaces=LOOPBACK) as first,
+        Discovery(interfaces=LOOPBACK, on_clash=clashes.append) as second,
+        Discovery(interfaces=LOOPBACK) as third,
+    ):
+        await first.advertise(node, 1111)
+        await second.advertise(node, 2222)
+        assert clashes == [node]
+        assert await third.wait_for(node) is not None
+        assert [label for label in third.sightings() if label.startswith(node)] == [node]
+
+
+async def test_a_state_file_that_is_damaged_is_as_good_as_none(shop: list[Laptop], tmp_path: Path) -> None:
+    for text in ("", "{", "[]", '{"addresses": 3}', '{"addresses": {"a": [["h", "x"]]}}'):
+        state = tmp_path / "peers.json"
+        state.write_text(text)
+        assert Directory(shop[0].store, state=state).candidates("a") == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("192.168.1.5:80", "192.168.1.5", 80),
+        ("laptop.local:8765", "laptop.local", 8765),
+        ("[fd00::1]:9", "fd00::1", 9),
+        ("fd00::1", "fd00::1", 77),
+        ("[fe80::1%eth0]:9", "fe80::1%eth0", 9),
+        ("laptop", "laptop", 77),
+    ],
+)
+def test_addresses(text: str, host: str, port: int) -> None:
+    assert Address.parse(text, 77) == Address(host, port)
+
+
+@pytest.mark.parametrize("text", ["", ":80", "h:", "h:0", "h:65536", "h:8x", "[fd00::1", "[fd00::1]x", "h:٣"])
+def test_what_is_no_address(text: str) -> None:
+    with pytest.raises((BadAddress, PeerError)):
+        Address.parse(text)
