@@ -95,7 +95,8 @@ async def connect(url: str, *, application_name: str = "backroom") -> asyncpg.Co
         raise BadAddress(f"The database address cannot be used: {error}.") from error
     except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         where = urlsplit(dsn).netloc.rpartition("@")[2] or "the local socket"
-        raise Unreachable(f"The database at {where} does not answer: {error or type(error).__name__}.") from error
+        why = str(error) or f"nothing came back within {CONNECT_SECONDS:g} seconds"
+        raise Unreachable(f"The database at {where} does not answer: {why}.") from error
     if connection.get_server_version() < (OLDEST_SERVER // 10000,):
         version = ".".join(map(str, connection.get_server_version()[:2]))
         await connection.close()

@@ -141,6 +141,7 @@ def _translated(error: BaseException, doing: str) -> DatabaseError | None:
             | asyncpg.CannotConnectNowError()
             | asyncpg.ConnectionDoesNotExistError()
             | asyncpg.InterfaceError()
+            | asyncpg.InternalClientError()
         ):
             return ConnectionLost(f"{doing} stopped: the connection to the database was lost ({text}).")
         case asyncpg.UndefinedTableError() | asyncpg.UndefinedColumnError():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from agent.tables.infer import Classification, classify
 from agent.tables.schema import Schema
 
 _TRIES = 3
+_CLOSE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +55,20 @@ async def open_snapshot(
         with translating(doing):
             snapshot = await _begin(connection, catalogue, reads, doing)
             yield snapshot
-        # Whatever was read is read: nothing here can make it less true.
-        with suppress(Exception):
-            await connection.execute("ROLLBACK")
-            await connection.close(timeout=5)
     finally:
-        if not connection.is_closed():
-            connection.terminate()
+        await _close(connection)
+
+
+async def _close(connection: asyncpg.Connection) -> None:
+    """End the transaction with the connection. No failure here makes what was read less true.
+
+    Where a statement is under way, closing tells the server to stop it: it would go on and hold its locks.
+    """
+    with suppress(Exception):
+        async with asyncio.timeout(_CLOSE_SECONDS):
+            await connection.close()
+    if not connection.is_closed():
+        connection.terminate()
 
 
 async def _begin(
@@ -89,11 +98,14 @@ async def _locked_snapshot(
         _check_readable(before, names, doing)
         await prepare_scope(connection, scoped_tables(classification))
         await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        if names:
-            relations = ", ".join(qualified(before.tables[name]) for name in names)
-            await connection.execute(f"LOCK TABLE {relations} IN ACCESS SHARE MODE")
-        schema = await reflect(connection)
-        if schema.fingerprint() == before.fingerprint():
+        relations = ", ".join(qualified(before.tables[name]) for name in names)
+        try:
+            if names:
+                await connection.execute(f"LOCK TABLE {relations} IN ACCESS SHARE MODE")
+            schema = await reflect(connection)
+        except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
+            schema = None
+        if schema and schema.fingerprint() == before.fingerprint():
             version = ".".join(str(part) for part in connection.get_server_version()[:2])
             return Snapshot(connection, schema, classification, version)
         await connection.execute("ROLLBACK")
