@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from agent.config import Config
 from agent.operations.workspace import Workspace
 from agent.peers.address import Address
 from agent.peers.client import PeerClient
@@ -18,6 +19,11 @@ from agent.peers.errors import DiscoveryError
 log = structlog.get_logger(__name__)
 
 DEFAULT_PORT = 47600
+
+
+def interfaces(config: Config) -> tuple[str, ...] | None:
+    """The addresses that mDNS may use: those that the agent listens on; None for all."""
+    return config.listen or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +42,7 @@ async def network(workspace: Workspace, *, discovery: Discovery | None = None) -
     async with AsyncExitStack() as stack:
         if discovery is None:
             try:
-                discovery = await stack.enter_async_context(Discovery())
+                discovery = await stack.enter_async_context(Discovery(interfaces=interfaces(workspace.config)))
             except DiscoveryError as error:
                 log.warning("no discovery", reason=str(error))
         directory = Directory(

@@ -15,17 +15,18 @@ import structlog
 
 from agent.archive.history import History
 from agent.archive.records import DONE, FAILED, REFUSED, TransferRecord
-from agent.archive.spool import Incoming, Spool
+from agent.archive.spool import Incoming
 from agent.database.errors import DatabaseError
 from agent.database.merge import Conflicts
 from agent.engine.backup import BackupRequest
 from agent.engine.bundle_file import VerifiedBundle, verify_bundle
 from agent.engine.errors import EngineError
 from agent.engine.progress import Step
+from agent.operations.arriving import Arrivals
 from agent.operations.backups import backup_record, make_backup
 from agent.operations.errors import OperationError
 from agent.operations.look import businesses
-from agent.operations.restores import apply_bundle, totals
+from agent.operations.restores import apply_bundle, in_words, totals
 from agent.operations.workspace import Workspace, utc_now
 from agent.peers.handler import Accept, Decision, Done, IncomingOffer, Part, Peer, Prepared, Refuse, Report
 from agent.tables.errors import TablesError
@@ -63,7 +64,7 @@ class Reception:
     def __init__(self, workspace: Workspace, history: History) -> None:
         self._workspace = workspace
         self._history = history
-        self._spool = Spool(workspace.home)
+        self.arrivals = Arrivals(workspace.home, history)
         self._own_node = workspace.store.identity().node_id
         self._applying = asyncio.Lock()
         self._waiting = 0
@@ -83,7 +84,7 @@ class Reception:
             log.warning("offer refused", peer=peer.name, bundle=manifest.bundle_id, reason=problem.message)
             return Refuse(problem)
         await self._begin(peer, offer)
-        return Accept(self._spool.open(manifest.bundle_id, offer.size))
+        return Accept(self.arrivals.expect(offer.transfer_id, manifest.bundle_id, offer.size))
 
     async def _problem(self, peer: Peer, offer: IncomingOffer) -> Problem | None:
         manifest = offer.manifest
@@ -153,6 +154,7 @@ class Reception:
         stays in the spool, so that the same push can be tried again without sending it again.
         """
         assert isinstance(part, Incoming)
+        await self.arrivals.arrived(offer.transfer_id)
         report("checking", 0, 0, "")
         bundle = await verify_bundle(part.path, verify_signature)
         self._waiting += 1
@@ -195,16 +197,7 @@ class Reception:
             log.warning("push refused", peer=peer.name, bundle=manifest.bundle_id, reason=str(error))
             return receipt
         counts = totals(result.plan)
-        by_table = {
-            name: {
-                "inserted": c.insert,
-                "updated": c.update,
-                "unchanged": c.unchanged,
-                "kept": c.kept,
-                "deleted": c.delete,
-            }
-            for name, c in result.plan.tables.items()
-        }
+        by_table = {name: in_words(each) for name, each in result.plan.tables.items()}
         receipt = self._receipt(manifest, "applied", by_table, counts, "; ".join(result.plan.warnings)[:1000])
         # The receipt first: once the database has the rows, the sender must be able to learn it, whatever comes.
         await self._end(offer, receipt, DONE, counts, None)
@@ -342,6 +335,6 @@ class Reception:
         """At start: throw away what died half way and is too old to go on with; tell the truth about the rest."""
         await self._history.mark_interrupted()
         removed: list[Path] = await self._workspace.archive.start()
-        dropped = await self._spool.clean()
+        dropped = await self.arrivals.clean()
         if removed or dropped:
             log.info("removed unfinished files", files=len(removed) + len(dropped))

@@ -9,7 +9,7 @@ from agent.archive.history import History, new_id
 from agent.archive.records import APPLIED, FAILED, PLANNED, REFUSED, RUNNING, RestoreRecord
 from agent.database.merge import Conflicts
 from agent.engine.bundle_file import VerifiedBundle
-from agent.engine.plan import RestorePlan, RestoreResult
+from agent.engine.plan import RestorePlan, RestoreResult, TableCounts
 from agent.engine.progress import Progress, silent
 from agent.engine.restore import plan_restore, restore
 from agent.engine.restore_errors import RestoreError
@@ -99,12 +99,16 @@ async def apply_bundle(
 
 
 def totals(plan: RestorePlan) -> dict[str, int]:
-    """Rows in all by what becomes of them, in the words of the results."""
-    counts = plan.totals
+    """Rows in all by what becomes of them, in the words of the results; they add up to the bundle's rows."""
+    return in_words(plan.totals)
+
+
+def in_words(counts: TableCounts) -> dict[str, int]:
+    """The counts of one table. A stub that is here already stays as it is, so it is unchanged."""
     return {
         "inserted": counts.insert,
         "updated": counts.update,
-        "unchanged": counts.unchanged,
+        "unchanged": counts.unchanged + counts.stub,
         "kept": counts.kept,
         "deleted": counts.delete,
     }

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 
-from agent.operations.network import DEFAULT_PORT, Network, network
+from agent.operations.network import DEFAULT_PORT, Network, interfaces, network
 from agent.operations.receive import Reception
 from agent.operations.shops import serve_invitations
 from agent.operations.workspace import Workspace
@@ -52,7 +52,9 @@ async def serving(workspace: Workspace) -> AsyncIterator[PeerServer]:
         await reception.tidy()
         server = await _listen(workspace, reception)
         try:
-            discovery: Discovery | None = Discovery(on_change=seen, on_clash=clash)
+            discovery: Discovery | None = Discovery(
+                interfaces=interfaces(workspace.config), on_change=seen, on_clash=clash
+            )
             assert discovery is not None
             try:
                 await discovery.start()
@@ -66,6 +68,7 @@ async def serving(workspace: Workspace) -> AsyncIterator[PeerServer]:
                         tasks.create_task(_keep_roster(workspace, net, news)),
                         tasks.create_task(serve_invitations(workspace, discovery)),
                         tasks.create_task(_keep_clean(reception)),
+                        tasks.create_task(reception.arrivals.watch()),
                     ]
                     log.info(
                         "ready",

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+import structlog
+
 from agent.archive.history import History, new_id
 from agent.archive.records import DONE, FAILED, INTERRUPTED, REFUSED, BackupRecord, TransferRecord
 from agent.archive.spool import Incoming, Spool
@@ -29,6 +31,8 @@ from protocol.manifest import Kind, Manifest
 from protocol.messages import Receipt
 from protocol.names import bundle_name
 from protocol.requests import PullRequest
+
+log = structlog.get_logger(__name__)
 
 RESUME_WITHIN = timedelta(hours=1)
 
@@ -128,8 +132,11 @@ async def push(
     resumed = False
     sent = 0
     if not fresh and (left := await _interrupted(workspace, history, chosen, member)) is not None:
-        done = await _hand_over(workspace, history, member, *left, progress=progress, resumes=True)
-        resumed, sent = True, done.sent
+        try:
+            done = await _hand_over(workspace, history, member, *left, progress=progress, resumes=True)
+            resumed, sent = True, done.sent
+        except Refused as error:
+            log.info("the interrupted push is left", bundle=left[1].id, reason=str(error))
     started = asyncio.get_running_loop().time()
     request = BackupRequest(Kind.BUSINESS, chosen.id, compress=compress, target_node=member.node_id)
     made = await make_backup(workspace, history, request, progress=progress)

@@ -1,0 +1,94 @@
+"""Bundles that arrive, and the truth about them in the history: a sender that fell silent is not "started" for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+from agent.archive.history import History
+from agent.archive.records import FAILED, INTERRUPTED
+from agent.archive.spool import Incoming, Spool
+from agent.home import Home
+
+SILENT_SECONDS = 6.0
+_POLL_SECONDS = 1.0
+
+
+class Arriving(Incoming):
+    """The spool's file of one transfer. Its record in the history is open as long as bytes come."""
+
+    def __init__(self, path: Path, bundle_id: str, size: int, transfer_id: str, history: History) -> None:
+        super().__init__(path, bundle_id, size)
+        self._transfer_id = transfer_id
+        self._history = history
+        self._moved = time.monotonic()
+        self._under_way = True
+        self._noting = asyncio.Lock()
+
+    async def write(self, data: bytes) -> None:
+        """Append ``data``; a transfer that was taken for interrupted goes on."""
+        await self.goes_on()
+        await super().write(data)
+
+    async def discard(self) -> None:
+        """Delete what was received: the receiver found it damaged."""
+        await self._end(FAILED, "damaged", "What came of the bundle was damaged, and was thrown away.")
+        await super().discard()
+
+    async def goes_on(self) -> None:
+        """Bytes came, or all are here."""
+        self._moved = time.monotonic()
+        if not self._under_way:
+            async with self._noting:
+                self._under_way = True
+                await self._history.resume_transfer(self._transfer_id)
+
+    async def fell_silent(self) -> None:
+        """Note the transfer as interrupted if nothing came for a while."""
+        if self._moved < time.monotonic() - SILENT_SECONDS:
+            message = "The sender fell silent. Run again, the push goes on where it stopped."
+            await self._end(INTERRUPTED, "interrupted", message)
+
+    async def _end(self, state: str, code: str, message: str) -> None:
+        if not self._under_way:
+            return
+        async with self._noting:
+            self._under_way = False
+            await self._history.end_transfer(
+                self._transfer_id, state, bytes_done=self.offset, error_code=code, error=message
+            )
+
+
+class Arrivals:
+    """The transfers between offer and last byte, and the spool that they arrive in."""
+
+    def __init__(self, home: Home, history: History) -> None:
+        self._spool = Spool(home)
+        self._history = history
+        # Weak: the receiver holds what it still receives.
+        self._arriving: WeakValueDictionary[str, Arriving] = WeakValueDictionary()
+
+    def expect(self, transfer_id: str, bundle_id: str, size: int) -> Arriving:
+        """The file for a transfer that is noted as started, to be entered by the receiver."""
+        path = self._spool.open(bundle_id, size).path
+        self._arriving[transfer_id] = arriving = Arriving(path, bundle_id, size, transfer_id, self._history)
+        return arriving
+
+    async def arrived(self, transfer_id: str) -> None:
+        """All bytes are here: from now on the transfer is this laptop's own work."""
+        arriving = self._arriving.pop(transfer_id, None)
+        if arriving is not None:
+            await arriving.goes_on()
+
+    async def watch(self) -> None:
+        """Note silent transfers as interrupted, until cancelled."""
+        while True:
+            await asyncio.sleep(_POLL_SECONDS)
+            for arriving in tuple(self._arriving.values()):
+                await arriving.fell_silent()
+
+    async def clean(self) -> list[str]:
+        """Throw away what is too old or too much to go on with. Returns bundle IDs."""
+        return await self._spool.clean()
