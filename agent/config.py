@@ -7,15 +7,19 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
+from agent.config_care import Alerts, Retention, ScheduleEntry
+from agent.config_delivery import DeliverySettings
 from agent.home import Home
 
 PREFIX = "BACKROOM_"
+_TABLES = frozenset({"retention", "alerts", "schedule", "delivery"})  # set in the file alone
 
 
 class ConfigError(Exception):
@@ -66,6 +70,14 @@ class Config(BaseModel):
     history_url: SecretStr | None = Field(None, description="Another history database: any SQLAlchemy URL")
     conflicts: Literal["bundle", "newer", "local"] = Field("bundle", description="Which row wins in a restore")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What the log holds")
+    retention: Retention = Field(Retention(), description="How long backups are kept, by kind: see `backroom prune`")
+    alerts: Alerts = Field(Alerts(), description="Who is told when something needs attention")
+    schedule: tuple[ScheduleEntry, ...] = Field((), description="What is done when: see `backroom schedule`")
+    web_port: int = Field(
+        47601, ge=0, le=65535, description="The port of this laptop's own page and API, on 127.0.0.1 (0: any free one)"
+    )
+    age_recipients: Names = Field((), description="Who may open what leaves this laptop, beside the recovery key")
+    delivery: tuple[DeliverySettings, ...] = Field((), description="Where backups are delivered to")
 
     @field_validator("name")
     @classmethod
@@ -86,6 +98,24 @@ class Config(BaseModel):
     def _postgres(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
             raise ValueError("must be an address such as postgresql://user:password@localhost/shop")
+        return value
+
+    @field_validator("delivery")
+    @classmethod
+    def _names_once(cls, value: tuple[DeliverySettings, ...]) -> tuple[DeliverySettings, ...]:
+        names = [each.name.lower() for each in value]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two deliveries are named {name}")
+        return value
+
+    @field_validator("schedule")
+    @classmethod
+    def _entries_once(cls, value: tuple[ScheduleEntry, ...]) -> tuple[ScheduleEntry, ...]:
+        names = [each.name.lower() for each in value]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two entries are named {name}")
         return value
 
     def database(self) -> str:
@@ -109,6 +139,7 @@ class Config(BaseModel):
         for field in ("database_url", "history_url"):
             secret: SecretStr | None = getattr(self, field)
             shown[field] = mask(secret.get_secret_value()) if secret else None
+        shown["delivery"] = [each.public() for each in self.delivery]
         return shown
 
 
@@ -139,7 +170,9 @@ def load(home: Home, environ: Mapping[str, str] = os.environ) -> Config:
     text = _read(home)
     values = _parse(home, text)
     overrides = {
-        name: environ[PREFIX + name.upper()] for name in Config.model_fields if PREFIX + name.upper() in environ
+        name: environ[PREFIX + name.upper()]
+        for name in Config.model_fields
+        if name not in _TABLES and PREFIX + name.upper() in environ
     }
     return _validated(home, text, {**values, **overrides}, overrides)
 
@@ -195,9 +228,10 @@ def _validated(home: Home, text: str, values: Mapping[str, object], overrides: I
             "unknown setting" if first["type"] == "extra_forbidden" else str(first["msg"]).removeprefix("Value error, ")
         )
         where = _where(home, text, name, overrides)
-    known = ", ".join(Config.model_fields)
+    inner = "".join(f" {part + 1}:" if isinstance(part, int) else f" {part}:" for part in first["loc"][1:])
+    known = ", ".join(DeliverySettings.model_fields if inner else Config.model_fields)
     hint = f"Known settings: {known}." if problem == "unknown setting" else f"Correct {where}."
-    raise BadConfigError(f"{where}: {name}: {problem}.", hint)
+    raise BadConfigError(f"{where}: {name}:{inner} {problem}.", hint)
 
 
 def _where(home: Home, text: str, name: str, overrides: Iterable[str]) -> str:
@@ -211,6 +245,8 @@ def _where(home: Home, text: str, name: str, overrides: Iterable[str]) -> str:
 
 def _lines(config: Config) -> Iterable[str]:
     for name, field in Config.model_fields.items():
+        if name in _TABLES:  # tables come last
+            continue
         value = getattr(config, name)
         yield f"# {field.description}"
         shown = value.get_secret_value() if isinstance(value, SecretStr) else value
@@ -218,12 +254,35 @@ def _lines(config: Config) -> Iterable[str]:
             yield f"# {name} = {_toml('' if field.default is None else field.default)}"
         else:
             yield f"{name} = {_toml(shown)}"
+    yield from _section("[retention]", config.retention)
+    yield from _section("[alerts]", config.alerts)
+    for entry in config.schedule:
+        yield from _section("[[schedule]]", entry)
+    for delivery in config.delivery:
+        yield "\n[[delivery]]"
+        for key, value in delivery.stored().items():
+            yield f"{key} = {_toml(value)}"
+
+
+def _section(heading: str, values: BaseModel) -> Iterable[str]:
+    """A TOML table of what differs from the defaults; nothing where nothing does."""
+    given = {name: value for name, value in values if value != type(values).model_fields[name].default}
+    if given:
+        yield from ("", heading)
+        for name, value in given.items():
+            yield f"{name} = {_toml(value.get_secret_value() if isinstance(value, SecretStr) else value)}"
 
 
 def _toml(value: object) -> str:
     """A TOML value. JSON's strings are TOML's, except for DEL and for escaped surrogates (none: not ASCII only)."""
     if isinstance(value, tuple):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{_toml(key)} = {_toml(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, bool):
+        return "true" if value else "false"
     if isinstance(value, int):
         return str(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
     return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -166,3 +166,41 @@ def test_split_address(address: str, split: tuple[str, int]) -> None:
 def test_split_address_refuses(address: str) -> None:
     with pytest.raises(ValueError, match=r"HOST|port"):
         split_address(address, 7)
+
+
+def test_places_to_deliver_to_are_kept_and_their_secrets_never_shown(home: Home) -> None:
+    from agent.config_delivery import DeliverySettings
+
+    nas = DeliverySettings(name="nas", kind="smb", url="smb://nas/backups/shop", user="clerk", password="s3cret")
+    mail = DeliverySettings(name="mail", kind="email", server="mx", sender="a@b.c", to=("d@e.f",), plain=True)
+    options = {"endpoint": "http://x", "allow_http": "true"}
+    cloud = DeliverySettings(name="cloud", kind="cloud", url="s3://bucket", options=options)  # type: ignore[arg-type]
+    config.change(home, delivery=(nas, mail, cloud))
+    loaded = config.change(home, name="laptop-office-001")
+    assert loaded == config.load(home, {"BACKROOM_DELIVERY": "ignored"})
+    assert loaded.delivery == (nas, mail, cloud)
+    assert "s3cret" not in repr(loaded) + str(loaded.public())
+    assert nas.secret({}) == "s3cret"
+    assert nas.secret({"BACKROOM_DELIVERY_NAS_PASSWORD": "other"}) == "other"
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ('name = "x"\nkind = "smb"\nurl = "smb://user:pw@nas/share"', "holds a password"),
+        ('name = "x"\nkind = "smb"\nurl = "smb://nas"', "smb://server/share"),
+        ('name = "x"\nkind = "email"\nserver = "mx"\nsender = "a@b.c"', "to is needed"),
+        ('name = "x"\nkind = "email"\nserver = "mx"\nsender = "a@b.c"\nto = ["nobody"]', "not an email address"),
+        ('name = "x"\nkind = "email"\nserver = "mx"\nsender = "a@b"\nto = "c@d"\nsecurity = "none"', "in the clear"),
+        ('name = "x"\nkind = "cloud"\nurl = "https://x"', "s3://"),
+        ('name = "x"\nkind = "folder"\npath = "/a"\n[[delivery]]\nname = "X"\nkind = "folder"\npath = "/b"', "two"),
+        ('name = "x"\nkind = "carrier pigeon"', "kind"),
+        ('name = "x"\nkind = "folder"\npath = "/a"\nspeed = 3', "speed: unknown setting"),
+    ],
+)
+def test_a_wrong_place_to_deliver_to_is_named(home: Home, lines: str, words: str) -> None:
+    home.config.write_text(f'name = "laptop"\n[[delivery]]\n{lines}\n')
+    with pytest.raises(BadConfigError, match=words) as caught:
+        config.load(home, {})
+    assert "line 2" in str(caught.value)
+    assert "pw" not in str(caught.value)
