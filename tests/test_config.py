@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -204,3 +205,36 @@ def test_a_wrong_place_to_deliver_to_is_named(home: Home, lines: str, words: str
         config.load(home, {})
     assert "line 2" in str(caught.value)
     assert "pw" not in str(caught.value)
+
+
+def test_retention_alerts_and_schedule_are_kept(home: Home) -> None:
+    entry = {"name": "evening", "task": "push", "business": "Restaurant", "device": "laptop-sales-002", "days": "mon,1"}
+    changed = config.change(
+        home,
+        retention={"full": "3d", "trash_days": 2},
+        alerts={"webhook": "https://example.org/s3cret", "desktop": False},
+        schedule=({**entry, "at": ["21:00", "08:00"], "added": datetime(2026, 1, 1, tzinfo=UTC)},),
+    )
+    assert config.load(home, {}) == changed
+    assert changed.schedule[0].at == ("08:00", "21:00")
+    assert "s3cret" not in repr(changed) + str(changed.public())
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ('[retention]\nfull = "seven"', "rule such as"),
+        ('[alerts]\nwebhook = "ftp://x"', "https://"),
+        ('[[schedule]]\nname = "x"\ntask = "backup"', "needs a kind"),
+        ('[[schedule]]\nname = "x"\ntask = "push"\nbusiness = "b"', "needs a business and a device"),
+        ('[[schedule]]\nname = "x"\ntask = "backup"\nkind = "business"', "needs a business"),
+        ('[[schedule]]\nname = "x"\ntask = "drill"\nat = ["25:00"]', "21:00"),
+        ('[[schedule]]\nname = "x"\ntask = "drill"\ndays = ["monday"]', "mon, tue"),
+        ('[[schedule]]\nname = "x y"\ntask = "drill"', "letters"),
+        ('[[schedule]]\nname = "x"\ntask = "drill"\n[[schedule]]\nname = "X"\ntask = "verify"', "two entries"),
+    ],
+)
+def test_wrong_care_is_named(home: Home, lines: str, words: str) -> None:
+    home.config.write_text(lines + "\n")
+    with pytest.raises(BadConfigError, match=words):
+        config.load(home, {})
