@@ -12,16 +12,17 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Callable, Coroutine, Sequence
+import weakref
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
 from agent.peers.errors import ConnectionRefusedHere
-from agent.peers.handshake import TellingSSLObject, attempt
+from agent.peers.handshake import attempt
 from agent.peers.limits import ServerLimits
-from certs.errors import HandshakeFailed, NoCertificate, TrustError, WrongNode
+from certs.errors import HandshakeFailed, TrustError, WrongNode
 from certs.keys import short_id
 from certs.tls import explain
 
@@ -45,7 +46,7 @@ class Connection:
 class Door:
     """Listens, shakes hands, and gives each good connection to a protocol made by ``protocols``.
 
-    ``names`` are the TLS names that this laptop answers to. ``refused`` is called with address and error for every
+    ``context`` must have ``note_failure`` as its listener. ``refused`` is called with address and error for every
     handshake that fails; ``welcome`` says whether a node ID may still be connected.
     """
 
@@ -54,23 +55,21 @@ class Door:
         context: ssl.SSLContext,
         protocols: Callable[[], asyncio.Protocol],
         *,
-        names: Sequence[str],
         limits: ServerLimits,
         refused: Callable[[str, Exception], None],
         welcome: Callable[[str], bool],
     ) -> None:
         self._context = context
         self._protocols = protocols
-        self._names = names
         self._limits = limits
         self._refused = refused
         self._welcome = welcome
         self._sockets: list[socket.socket] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._shaking = 0
+        self._meant: weakref.WeakKeyDictionary[ssl.SSLObject, str] = weakref.WeakKeyDictionary()
         self._connections: dict[asyncio.Transport, Connection] = {}
         context.sni_callback = self._on_name
-        context.sslobject_class = TellingSSLObject
 
     def listen(self, host: str | None, port: int) -> int:
         """Open the sockets (all interfaces, IPv4 and IPv6, where ``host`` is None); returns the port in use."""
@@ -122,15 +121,15 @@ class Door:
         known = self._connections.get(transport)
         if known is None:
             tls = transport.get_extra_info("ssl_object")
-            meant = tls.asked_for if isinstance(tls, TellingSSLObject) else None
+            meant = self._meant.get(tls)
             address = _place(transport.get_extra_info("peername") or ("", 0))
             known = Connection(transport, address, asyncio.get_running_loop().time(), meant)
             self._connections[transport] = known
         return known
 
     def _on_name(self, tls: ssl.SSLObject | ssl.SSLSocket, name: str | None, _context: ssl.SSLContext) -> None:
-        if name and isinstance(tls, TellingSSLObject):
-            tls.asked_for = name
+        if name and isinstance(tls, ssl.SSLObject):
+            self._meant[tls] = name
 
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -157,26 +156,12 @@ class Door:
                     self._protocols, client, ssl=self._context, ssl_handshake_timeout=self._limits.handshake_seconds
                 )
             )
-        except OSError as error:
-            self._refused(place, self._reason(error))
+        except (OSError, TrustError) as error:
+            self._refused(place, _reason(error))
             return
         finally:
             self._shaking -= 1
         self._know(transport)
-
-    def _reason(self, error: OSError) -> TrustError:
-        known = explain(error)
-        if isinstance(error, ssl.SSLCertVerificationError) or isinstance(known, NoCertificate):
-            return known or HandshakeFailed("A TLS handshake failed.")
-        # Not our verdict but theirs: someone who asked for another device did not like our certificate.
-        asked_for = getattr(error, "asked_for", None)
-        if asked_for is not None and asked_for not in self._names:
-            return misdirected("Someone", asked_for)
-        if known is not None:
-            return known
-        if isinstance(error, TimeoutError | ConnectionAbortedError):
-            return HandshakeFailed("The other side did not finish the TLS handshake in time.")
-        return HandshakeFailed("The other side hung up during the TLS handshake.")
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
@@ -201,6 +186,12 @@ class Door:
         with contextlib.suppress(asyncio.CancelledError):
             if (error := task.exception()) is not None:
                 log.error("door-failed", reason=str(error), kind=type(error).__name__)
+
+
+def _reason(error: OSError | TrustError) -> TrustError:
+    if isinstance(error, TimeoutError | ConnectionAbortedError):
+        return HandshakeFailed("The other side did not finish the TLS handshake in time.")
+    return explain(error) or HandshakeFailed("The other side hung up during the TLS handshake.")
 
 
 def misdirected(who: str, name: str) -> WrongNode:

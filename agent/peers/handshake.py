@@ -1,57 +1,41 @@
-"""Telling both sides why a TLS handshake failed.
+"""Learning why a TLS handshake failed.
 
-asyncio ends a failed handshake at once: the alert that OpenSSL has written for the other side stays in the buffer, and
-on the server nobody learns the reason. ``TellingSSLObject`` hands the error to the task that waits for the handshake
-and lets asyncio flush first; ``attempt`` is how that task waits.
+The contexts of ``certs.tls`` tell the reason to a listener and send the other side its alert; asyncio then goes on
+waiting until that side hangs up. ``attempt`` is for the task that waits: it takes the reason and ends the wait.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Coroutine
 from contextvars import ContextVar
 from typing import Any, TypeVar
+
+from certs.errors import TrustError
 
 T = TypeVar("T")
 
 ALERT_SECONDS = 0.1
 """How long the alert gets to leave before the connection is closed."""
 
-_failure: ContextVar[asyncio.Future[ssl.SSLError]] = ContextVar("failure")
+_failure: ContextVar[asyncio.Future[TrustError]] = ContextVar("failure")
 
 
-class TellingSSLObject(ssl.SSLObject):
-    """For ``SSLContext.sslobject_class``: see above. Without ``attempt`` it is an ordinary ``SSLObject``."""
-
-    asked_for: str | None = None
-    """On a server: the TLS name that the client asked for (SNI)."""
-
-    def do_handshake(self) -> None:
-        """As ``SSLObject.do_handshake``, but a failure is told to ``attempt`` and looks like "need more data"."""
-        try:
-            super().do_handshake()
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            raise
-        except ssl.SSLError as error:
-            # The loop calls this in the context of the task that made the transport, which is the one in attempt().
-            failure = _failure.get(None)
-            if failure is None:
-                raise
-            if not failure.done():
-                error.asked_for = self.asked_for  # type: ignore[attr-defined]
-                failure.set_result(error)
-            raise ssl.SSLWantReadError("The handshake has failed.") from error
+def note_failure(error: TrustError) -> None:
+    """The listener for ``certs.tls``: it is called in the context of the task in which the transport was made."""
+    failure = _failure.get(None)
+    if failure is not None and not failure.done():
+        failure.set_result(error)
 
 
 async def attempt(connecting: Coroutine[Any, Any, T]) -> T:
-    """Await what makes a TLS connection; raises the ``ssl.SSLError`` of a failed handshake once its alert is out."""
-    failure: asyncio.Future[ssl.SSLError] = asyncio.get_running_loop().create_future()
+    """Await what makes a TLS connection; raises the ``TrustError`` of a failed handshake once its alert is out."""
+    failure: asyncio.Future[TrustError] = asyncio.get_running_loop().create_future()
     token = _failure.set(failure)
     task = asyncio.create_task(connecting)
     _failure.reset(token)
+    waiting: set[asyncio.Future[Any]] = {task, failure}
     try:
-        waiting: set[asyncio.Future[Any]] = {task, failure}
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         if not failure.done():
             return task.result()

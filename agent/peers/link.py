@@ -22,7 +22,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from agent.peers import http
 from agent.peers.address import Address
 from agent.peers.errors import BadAnswer, Interrupted, NotTrusted, PeerError, Refused, TooOld, Unreachable, WrongDevice
-from agent.peers.handshake import TellingSSLObject, attempt
+from agent.peers.handshake import attempt, note_failure
 from agent.peers.limits import DEFAULT_CLIENT_LIMITS, ClientLimits
 from certs.errors import HandshakeFailed, TrustError
 from certs.keys import server_name
@@ -68,7 +68,8 @@ class Link:
         if self._session is not None:
             return
         try:
-            context = await asyncio.to_thread(client_context, self._store, check_node=self.node_id is not None)
+            check = self.node_id is not None
+            context = await asyncio.to_thread(client_context, self._store, note_failure, check_node=check)
             identity = await asyncio.to_thread(self._store.identity)
             if self.node_id is not None:
                 self._store.roster().require(self.node_id)
@@ -170,9 +171,7 @@ class Link:
         return made
 
     def _meaning(self, error: BaseException) -> PeerError:
-        # aiohttp's certificate error claims to be OpenSSL's, but lacks what that has; the real one is inside.
-        inner = getattr(error, "certificate_error", None) or getattr(error, "os_error", None)
-        trust = explain(inner if isinstance(inner, Exception) else error)
+        trust = explain(error)
         if trust is not None and not isinstance(trust, HandshakeFailed):
             return NotTrusted.of(trust)
         if self._proven:
@@ -211,7 +210,6 @@ class _Connector(aiohttp.TCPConnector):
     """Checks the peer each time a connection is taken for a request, before a byte of it is sent."""
 
     def __init__(self, link: Link, context: ssl.SSLContext, **options: Any) -> None:
-        context.sslobject_class = TellingSSLObject
         super().__init__(ssl=context, **options)
         self._link = link
 

@@ -19,6 +19,7 @@ from agent.peers import http
 from agent.peers.door import Door, misdirected
 from agent.peers.errors import PeerError, RequestError
 from agent.peers.handler import Handler, Peer
+from agent.peers.handshake import note_failure
 from agent.peers.limits import DEFAULT_SERVER_LIMITS, ServerLimits
 from agent.peers.pulls import Pulls
 from agent.peers.questions import Questions
@@ -73,7 +74,7 @@ class PeerServer:
 
     async def start(self) -> None:
         """Listen. Raises ``NoShop``, or ``PeerError`` with code ``port-taken``."""
-        context = await asyncio.to_thread(server_context, self._store)
+        context = await asyncio.to_thread(server_context, self._store, note_failure)
         self._names = (server_name((await asyncio.to_thread(self._store.identity)).node_id), http.ANYONE)
         app = web.Application(middlewares=[self._guard])
         for part in (self._questions, self._uploads, self._pulls):
@@ -92,7 +93,6 @@ class PeerServer:
         self._door = Door(
             context,
             protocols,
-            names=self._names,
             limits=self._limits,
             refused=_log_refusal,
             welcome=self._welcome,
