@@ -66,6 +66,10 @@ class Directory:
             unique.setdefault(address.place, address)
         return tuple(unique.values())
 
+    def _doubtful(self, node_id: str) -> set[tuple[str, int]]:
+        """Places where another device was last: tried for this one only when all else has failed."""
+        return {places[0].place for node, places in self._good.items() if node != node_id and places}
+
     async def connect(self, node_id: str) -> Link:
         """An open link to the device, which has proven its ID there; the caller closes it.
 
@@ -80,16 +84,19 @@ class Directory:
         tasks: dict[tuple[str, int], asyncio.Task[Link]] = {}
         failures: dict[Address, PeerError] = {}
         won: Link | None = None
+        doubtful = self._doubtful(node_id)
         try:
             while True:
                 for address in self.candidates(node_id):
-                    if address.place not in tasks and len(tasks) < AT_ONCE:
+                    if address.place not in tasks and address.place not in doubtful and len(tasks) < AT_ONCE:
                         tasks[address.place] = asyncio.create_task(self._try(node_id, address, failures))
                 running = [task for task in tasks.values() if not task.done()]
                 if running:
                     await asyncio.wait(running, timeout=0.1, return_when=asyncio.FIRST_COMPLETED)
                 elif loop.time() < deadline:
                     await asyncio.sleep(0.05)
+                elif doubtful:
+                    doubtful = set()
                 else:
                     raise _failure(name, failures)
                 for task in tasks.values():

@@ -22,6 +22,7 @@ import structlog
 from agent.peers.errors import ConnectionRefusedHere
 from agent.peers.handshake import attempt
 from agent.peers.limits import ServerLimits
+from agent.peers.listen import listen
 from certs.errors import HandshakeFailed, TrustError, WrongNode
 from certs.keys import short_id
 from certs.tls import explain
@@ -64,7 +65,7 @@ class Door:
         self._limits = limits
         self._refused = refused
         self._welcome = welcome
-        self._sockets: list[socket.socket] = []
+        self._listener: socket.socket | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._shaking = 0
         self._meant: weakref.WeakKeyDictionary[ssl.SSLObject, str] = weakref.WeakKeyDictionary()
@@ -72,32 +73,19 @@ class Door:
         context.sni_callback = self._on_name
 
     def listen(self, host: str | None, port: int) -> int:
-        """Open the sockets (all interfaces, IPv4 and IPv6, where ``host`` is None); returns the port in use."""
-        if host is not None:
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            self._sockets = [socket.create_server((host, port), family=family, backlog=128)]
-        elif socket.has_dualstack_ipv6():
-            try:
-                self._sockets = [
-                    socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=128)
-                ]
-            except OSError:  # IPv6 is compiled in but switched off
-                self._sockets = [socket.create_server(("", port), backlog=128)]
-        else:
-            self._sockets = [socket.create_server(("", port), backlog=128)]
-        for listener in self._sockets:
-            listener.setblocking(False)
-            self._spawn(self._accept(listener))
+        """Open the socket (all interfaces, IPv4 and IPv6, where ``host`` is None); returns the port in use."""
+        self._listener = listen(host, port)
+        self._spawn(self._accept(self._listener))
         self._spawn(self._sweep())
-        return int(self._sockets[0].getsockname()[1])
+        return int(self._listener.getsockname()[1])
 
     async def close(self) -> None:
         """Stop listening and cut every connection."""
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for listener in self._sockets:
-            listener.close()
+        if self._listener is not None:
+            self._listener.close()
         for each in self._connections.values():
             each.transport.abort()
         self._connections.clear()

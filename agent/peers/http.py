@@ -75,6 +75,11 @@ def too_large(limit: int) -> RequestError:
     return RequestError(413, "too-large", f"The request has more than the {limit} bytes that are allowed.")
 
 
+def internal_error() -> RequestError:
+    """What a peer is told about an error that it cannot do anything about; the log has the rest."""
+    return RequestError(500, "internal", "Something went wrong on the other laptop; its log says more.")
+
+
 def frame(kind: Frame, payload: bytes = b"") -> bytes:
     """One frame of a stream."""
     return _HEAD.pack(kind, len(payload)) + payload
@@ -101,7 +106,7 @@ async def send_stream(request: web.Request, items: AsyncIterator[Message], idle_
                 except Exception as error:
                     if not hasattr(error, "code"):
                         log.exception("stream failed", path=request.path)
-                        error = RequestError(500, "internal", "Something went wrong on the other laptop.")
+                        error = internal_error()
                     data = frame(Frame.PROBLEM, Problem.of(error).encode())
             async with asyncio.timeout(idle_seconds):
                 await response.write(data)

@@ -19,6 +19,7 @@ from agent.peers import http
 from agent.peers.address import Address
 from agent.peers.discovery import Discovery
 from agent.peers.errors import BadAnswer, PeerError, RequestError, WindowError
+from agent.peers.listen import listen
 from certs.authority import Membership
 from certs.codes import Code
 from certs.errors import NoWindow
@@ -75,13 +76,13 @@ class Window:
             app, access_log=None, keepalive_timeout=5.0, auto_decompress=False, shutdown_timeout=2.0
         )
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._host, self.port)
         try:
-            await site.start()
+            listener = listen(self._host, self.port)
         except OSError as error:
             await self.close()
             raise WindowError(f"Port {self.port} cannot be used for the invitation: {error.strerror}.") from error
-        self.port = int(self._runner.addresses[0][1])
+        await web.SockSite(self._runner, listener).start()
+        self.port = int(listener.getsockname()[1])
         if self._discovery is not None:
             await self._discovery.open_window(str(self._side.code.window), self.port)
         log.info("invitation open", port=self.port, number=self._side.code.window)

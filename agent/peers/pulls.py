@@ -107,7 +107,8 @@ class Pulls:
             log.info("pull ready", peer=pull.peer.name, bundle=prepared.bundle_id, size=prepared.size)
         except Exception as error:
             known = hasattr(error, "code")
-            pull.answer = replace(pull.answer, status="failed", problem=Problem.of(error))
+            problem = Problem.of(error if known else http.internal_error())
+            pull.answer = replace(pull.answer, status="failed", problem=problem)
             log.warning("pull failed", peer=pull.peer.name, reason=str(error), exc_info=None if known else error)
         finally:
             pull.touched = _now()

@@ -176,7 +176,7 @@ class PeerServer:
         except Exception as error:
             if not hasattr(error, "code"):
                 log.exception("request failed", path=request.path)
-                error = RequestError(500, "internal", "Something went wrong on the other laptop; its log says more.")
+                error = http.internal_error()
             refusal, status = error, 409 if hasattr(error, "hint") and not isinstance(error, RequestError) else 500
         _log_refusal(connection.address if connection else "", refusal, request.method, request.path)
         response = http.answer(Problem.of(refusal), status)

@@ -7,80 +7,27 @@ connection or a restart leads to the same upload, and it goes on where the bytes
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
-import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
 
 import structlog
 from aiohttp import web
 
 from agent.peers import http
 from agent.peers.errors import RequestError
-from agent.peers.handler import Accept, Done, Handler, IncomingOffer, Peer, Refuse, Report
+from agent.peers.handler import Accept, Done, Handler, IncomingOffer, Peer, Refuse
 from agent.peers.limits import ServerLimits
 from agent.peers.receive import PIECE, Receiver
+from agent.peers.upload import Upload, transfer_id
 from protocol.errors import BundleError
 from protocol.manifest import Manifest
-from protocol.messages import MAX_MANIFEST_BYTES, Offer, OfferAnswer, Phase, Problem, Progress, SignedReceipt
+from protocol.messages import MAX_MANIFEST_BYTES, Offer, OfferAnswer, Problem, Progress
 
 log = structlog.get_logger(__name__)
 
 LONGEST_WAIT = 20.0
-
-
-def transfer_id(node_id: str, offer: Offer, bundle_id: str) -> str:
-    """The ID of the upload of this very bundle by this very device."""
-    digest = hashlib.sha256()
-    for part in (node_id.encode(), bundle_id.encode(), offer.mode.encode(), str(offer.size).encode(), offer.manifest):
-        digest.update(len(part).to_bytes(8, "big") + part)
-    return "t-" + base64.b32encode(digest.digest()[:20]).decode().lower()
-
-
-@dataclass(slots=True, eq=False)
-class Upload:
-    """One bundle on its way in, from the offer to the receipt."""
-
-    peer: Peer
-    offer: IncomingOffer
-    receiver: Receiver
-    ask: bool
-    touched: float
-    phase: Phase = "receiving"
-    done: int = 0
-    total: int = 0
-    text: str = ""
-    problem: Problem | None = None
-    receipt: SignedReceipt | None = None
-    writing: asyncio.Transport | None = None
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def progress(self) -> Progress:
-        """Where it stands, for the sender."""
-        size = self.offer.size
-        offset = self.receiver.offset if self.phase == "receiving" else size
-        return Progress(
-            transfer_id=self.offer.transfer_id,
-            phase=self.phase,
-            offset=offset,
-            size=size,
-            done=self.done,
-            total=self.total,
-            text=self.text[:1000],
-            problem=self.problem,
-            receipt=self.receipt,
-        )
-
-    def report(self) -> Report:
-        """The function by which the handler tells how far it is."""
-
-        def tell(phase: Phase, done: int, total: int, text: str) -> None:
-            self.phase, self.done, self.total, self.text = phase, max(0, done), max(0, total), text
-
-        return tell
+REMEMBERED = 256
+ABANDONED_SECONDS = 600.0
 
 
 class Uploads:
@@ -170,7 +117,7 @@ class Uploads:
         """The same offer while its upload is open: the old connection is dead or about to be."""
         offset = upload.offer.size
         if upload.phase == "receiving":
-            async with self._sole_writer(upload):
+            async with upload.sole_writer():
                 await upload.receiver.part.sync()
                 offset = upload.receiver.offset
         return OfferAnswer("ask" if upload.ask else "accept", upload.offer.transfer_id, offset)
@@ -178,9 +125,9 @@ class Uploads:
     async def _head(self, request: web.Request) -> web.Response:
         upload = self._find(request)
         if upload.phase == "receiving":
-            async with self._sole_writer(upload):
+            async with upload.sole_writer():
                 await upload.receiver.part.sync()
-        return web.Response(status=204, headers=self._state(upload))
+        return web.Response(status=204, headers=upload.headers())
 
     async def _patch(self, request: web.Request) -> web.Response:
         upload = self._find(request)
@@ -191,7 +138,7 @@ class Uploads:
         text = request.headers.get(http.OFFSET_HEADER, "")
         if not text.isascii() or not text.isdigit() or len(text) > 18:
             raise RequestError(400, "bad-request", f"An upload needs the header {http.OFFSET_HEADER}.")
-        async with self._sole_writer(upload):
+        async with upload.sole_writer():
             if int(text) != upload.receiver.offset:
                 problem = Problem(
                     "wrong-offset",
@@ -199,7 +146,7 @@ class Uploads:
                     "Ask for the offset again.",
                 )
                 response = http.answer(problem, 409)
-                response.headers.update(self._state(upload))
+                response.headers.update(upload.headers())
                 return response
             upload.writing = request.transport
             try:
@@ -212,7 +159,7 @@ class Uploads:
                 upload.touched = _now()
         if upload.receiver.complete and upload.phase == "receiving":
             self._start_finish(upload)
-        return web.Response(status=204, headers=self._state(upload))
+        return web.Response(status=204, headers=upload.headers())
 
     async def _receive(self, request: web.Request, upload: Upload) -> None:
         receiver, buffer, unsynced = upload.receiver, bytearray(), 0
@@ -282,9 +229,9 @@ class Uploads:
             upload.ended.set()
 
     def _fail(self, upload: Upload, error: Exception) -> None:
-        upload.phase, upload.problem = "failed", Problem.of(error)
-        upload.ended.set()
         known = hasattr(error, "code")
+        upload.phase, upload.problem = "failed", Problem.of(error if known else http.internal_error())
+        upload.ended.set()
         log.warning(
             "bundle failed",
             peer=upload.peer.name,
@@ -302,21 +249,6 @@ class Uploads:
         upload.touched = _now()
         return upload
 
-    def _state(self, upload: Upload) -> dict[str, str]:
-        progress = upload.progress()
-        return {
-            http.OFFSET_HEADER: str(progress.offset),
-            http.LENGTH_HEADER: str(progress.size),
-            http.COMPLETE_HEADER: "?1" if progress.offset == progress.size else "?0",
-            "Cache-Control": "no-store",
-        }
-
-    def _sole_writer(self, upload: Upload) -> Any:
-        """The upload's lock; a connection that still holds it is cut, since the sender has come back on another."""
-        if upload.writing is not None:
-            upload.writing.abort()
-        return upload.lock
-
     async def _make_room(self, peer: Peer, offer: IncomingOffer) -> None:
         """Forget what is long over and refuse what is too much."""
         now = _now()
@@ -325,9 +257,12 @@ class Uploads:
                 upload.ended.is_set() and now - upload.touched > self._limits.remembered_seconds
             ):
                 del self._uploads[name]
-            elif upload.phase == "receiving" and upload.writing is None and now - upload.touched > 600:
+            elif upload.phase == "receiving" and upload.writing is None and now - upload.touched > ABANDONED_SECONDS:
                 await upload.receiver.close()
                 del self._uploads[name]
+        over = [name for name, upload in self._uploads.items() if upload.ended.is_set()]
+        for name in over[: max(0, len(over) - REMEMBERED)]:
+            del self._uploads[name]
         running = [upload for upload in self._uploads.values() if not upload.ended.is_set()]
         mine = sum(1 for upload in running if upload.peer.node_id == peer.node_id)
         if len(running) >= self._limits.uploads or mine >= self._limits.uploads_per_peer:
