@@ -13,7 +13,9 @@ from agent.database.names import qualified
 from agent.tables.schema import Table
 
 LOCK_SECONDS = 10.0
-_RETRY_SECONDS = 0.05
+_PAUSE_SECONDS = 0.05
+# Longer than the second after which a server looks who is in the way, short for those who queue behind us.
+_WAIT_MILLISECONDS = 1500
 _ONE_AT_A_TIME = int.from_bytes(b"backroom", "big")
 
 
@@ -34,21 +36,38 @@ async def hold_tables(connection: asyncpg.Connection, tables: Iterable[Table]) -
     All tables are taken at once or none: nothing is held while waiting, so the platform's transactions never wait for
     us in a circle. Raises :class:`LockTimeout` after :data:`LOCK_SECONDS`.
     """
-    names = ", ".join(qualified(table) for table in sorted(tables, key=lambda table: table.name))
-    if not names:
-        return
+    names = [qualified(table) for table in sorted(tables, key=lambda table: table.name)]
     deadline = time.monotonic() + LOCK_SECONDS
+    first: str | None = None
     while True:
-        try:
-            await connection.execute("SAVEPOINT backroom_lock")
-            await connection.execute(f"LOCK TABLE {names} IN SHARE ROW EXCLUSIVE MODE NOWAIT")
+        # The table that was in the way is waited for before anything else is taken. Waiting, not asking again and
+        # again, is also what makes the server cancel an autovacuum of it.
+        order = names if first is None else [first, *(name for name in names if name != first)]
+        blocked = await _take(connection, order, wait=first is not None)
+        if blocked is None:
             return
-        except asyncpg.LockNotAvailableError as error:
+        if time.monotonic() > deadline:
+            raise LockTimeout(
+                f"The restore waited {LOCK_SECONDS:.0f} seconds for the platform's open transactions on "
+                f"{blocked} and then gave up. Nothing was changed.",
+                "Wait for the platform to finish its work (a report, an import, a migration), then try again.",
+            )
+        first = blocked
+        await asyncio.sleep(_PAUSE_SECONDS)
+
+
+async def _take(connection: asyncpg.Connection, names: list[str], *, wait: bool) -> str | None:
+    """Take all locks, with ``wait`` waiting a moment for the first; where one is not free, none. Returns that one."""
+    await connection.execute("SAVEPOINT backroom_lock")
+    for place, name in enumerate(names):
+        try:
+            if wait and place == 0:
+                await connection.execute(f"SET LOCAL lock_timeout = {_WAIT_MILLISECONDS}")
+                await connection.execute(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE")
+            else:
+                await connection.execute(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE NOWAIT")
+        except asyncpg.LockNotAvailableError:
             await connection.execute("ROLLBACK TO SAVEPOINT backroom_lock")
-            if time.monotonic() > deadline:
-                raise LockTimeout(
-                    f"The restore waited {LOCK_SECONDS:.0f} seconds for the platform's open transactions and then "
-                    f"gave up ({error}). Nothing was changed.",
-                    "Wait for the platform to finish its work (a report, an import, a migration), then try again.",
-                ) from error
-        await asyncio.sleep(_RETRY_SECONDS)
+            return name
+    await connection.execute("RELEASE SAVEPOINT backroom_lock; SET LOCAL lock_timeout = '10s'")
+    return None

@@ -371,7 +371,7 @@ async def test_an_open_transaction_of_the_platform_is_waited_for_and_then_named(
         transaction = platform.transaction()
         await transaction.start()
         await platform.execute("UPDATE products SET price = 9")
-        with pytest.raises(LockTimeout, match="open transactions"):
+        with pytest.raises(LockTimeout, match=r"open transactions on .*products"):
             await there.restore(bundle)
         monkeypatch.setattr(exclusive, "LOCK_SECONDS", 10)
         restoring = asyncio.create_task(there.restore(bundle))
