@@ -110,6 +110,11 @@ class History(Journal):
         )
         return await self._select(BackupRecord, query.limit(limit).offset(offset))
 
+    async def trashed(self, prefix: str) -> tuple[BackupRecord, ...]:
+        """The removed backups whose path starts with ``prefix``."""
+        here = backups.c.path.startswith(prefix, autoescape=True)
+        return await self._select(BackupRecord, select(backups).where(backups.c.removed_at.is_not(None), here))
+
     async def change_backup(self, bundle_id: str, **noted: object) -> BackupRecord:
         """Note something about a backup: any of :data:`NOTED` (``notes``, ``pinned``, ``verified_at``, deliveries)."""
         if unknown := noted.keys() - NOTED:

@@ -95,7 +95,7 @@ async def inspect_bundle(workspace: Workspace, path: Path) -> Inspected:
     try:
         bundle = await verify_bundle(path, verify_signature)
     except (ProtocolError, TrustError) as error:
-        manifest = await asyncio.to_thread(_manifest_of, path)
+        manifest = await asyncio.to_thread(manifest_of, path)
         if manifest is None:
             raise
         known = known_as(workspace, manifest.source_node)
@@ -103,8 +103,8 @@ async def inspect_bundle(workspace: Workspace, path: Path) -> Inspected:
     return Inspected(path, size, bundle.manifest, True, known_as(workspace, bundle.signer))
 
 
-def _manifest_of(path: Path) -> Manifest | None:
-    """The manifest at the head of a damaged bundle, if that part is whole."""
+def manifest_of(path: Path) -> Manifest | None:
+    """The manifest at the head of a bundle, if that part is whole; it says nothing of the rest. Blocking."""
     reader = BundleReader()
     with path.open("rb") as file:
         try:
