@@ -22,6 +22,7 @@ COMMANDS = {
         "compare": "compare",
     },
     "Do": {"backup": "backup", "restore": "restore", "push": "transfer", "pull": "transfer", "revoke": "devices"},
+    "Look after": {"archive": "archive", "verify": "verify", "prune": "prune"},
 }
 MODULES = {name: module for group in COMMANDS.values() for name, module in group.items()}
 
