@@ -69,7 +69,10 @@ async def prepare_scope(connection: asyncpg.Connection, tables: Iterable[str]) -
 
 
 class Scope:
-    """The rows of one backup. ``complete`` are the tables of which every row is in, with how they count."""
+    """The rows of one backup. ``complete`` are the tables of which every row is in, with how they count.
+
+    ``all_but_theirs`` says that the walk began with every row that is not of a business left out.
+    """
 
     def __init__(
         self,
@@ -84,6 +87,7 @@ class Scope:
         self.rules = rules
         self.ownership = ownership
         self.complete = dict(complete)
+        self.all_but_theirs = False
         self._positions = {name: place for place, name in enumerate(rules.tables)}
 
     def scoped(self, table: str) -> bool:
@@ -154,6 +158,7 @@ async def fill_full_scope(connection: asyncpg.Connection, scope: Scope) -> None:
             )
             started.add(table)
     if started:
+        scope.all_but_theirs = True
         await _walk(connection, scope, started | set(scope.complete), (), scope.rules.needs)
 
 
@@ -233,6 +238,17 @@ def _need_sql(scope: Scope, edge: NeedEdge, current: int) -> str:
     join = " AND ".join(f"p.{quote(theirs)} = n.{quote(ours)}" for ours, theirs in pairs)
     columns = ", ".join(f"c.{quote(column)}" for column in edge.columns)
     theirs = scope.ownership.theirs(edge.parent, "p")
+    if scope.all_but_theirs:
+        # All other rows are in: look for the few that are not, instead of through all that refer to something.
+        needed = " AND ".join(
+            f"c.{quote(ours)} = p.{quote(key)}" for ours, key in zip(edge.columns, edge.parent_columns, strict=True)
+        )
+        return _upsert(
+            scope,
+            edge.parent,
+            f"SELECT p.tableoid, p.ctid, {How.STUB:d}, {current} FROM {parent} p "
+            f"WHERE {theirs} AND EXISTS (SELECT FROM {child.where(f'{condition} AND {needed}')})",
+        )
     how = str(int(How.SHARED)) if theirs == NEVER else f"CASE WHEN {theirs} THEN {How.STUB:d} ELSE {How.SHARED:d} END"
     return _upsert(
         scope,

@@ -19,7 +19,7 @@ class Step:
 class Progress(Protocol):
     """Called often and quickly; must not block or raise."""
 
-    def __call__(self, step: Step) -> None: ...
+    def __call__(self, step: Step, /) -> None: ...
 
 
 def silent(step: Step) -> None:

@@ -55,11 +55,10 @@ async def test_reference_tables_come_whole(shop_database: Database) -> None:
     shop = await look(shop_database.dsn)
     whole = {name for name, rule in load_catalogue().rules.items() if rule.whole}
     assert len(whole) == 15
-    for business in _ids(shop):
-        opened, _ = await back_up(shop_database.dsn, Kind.BUSINESS, business)
-        for name in whole:
-            assert len(opened.rows[name]) == len(shop.rows[name])
-            assert not opened.stubs.get(name)
+    opened, _ = await back_up(shop_database.dsn, Kind.BUSINESS, _ids(shop)[-1])
+    for name in whole:
+        assert len(opened.rows[name]) == len(shop.rows[name])
+        assert not opened.stubs.get(name)
 
 
 async def test_personal_and_audit_rows_come_only_where_needed(shop_database: Database) -> None:
