@@ -28,11 +28,15 @@ _E = TypeVar("_E", bound=StrEnum)
 
 
 class Kind(StrEnum):
-    """What a bundle is a backup of; the values are the plan's words."""
+    """What a bundle is a backup of; the values are the plan's words.
+
+    An undo bundle holds the rows that a restore changed, as they were before, for the device that restored.
+    """
 
     FULL = "full"
     BUSINESS = "business-specific"
     FULL_DEVICE = "full-device"
+    UNDO = "undo"
 
 
 class Section(StrEnum):
@@ -45,7 +49,7 @@ class Section(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BusinessRef:
-    """The business that a business-specific bundle holds."""
+    """The business that a business-specific bundle holds, or that the restore behind an undo bundle was about."""
 
     id: str
     name: str

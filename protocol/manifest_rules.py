@@ -61,7 +61,7 @@ def _check_origin(manifest: Manifest, limits: Limits) -> None:
 
 def _check_business(manifest: Manifest, limits: Limits) -> None:
     business = manifest.business
-    if (business is not None) != (manifest.kind == "business-specific"):
+    if manifest.kind != "undo" and (business is not None) != (manifest.kind == "business-specific"):
         raise ManifestInvalid("A bundle names a business if, and only if, it is business-specific.")
     if business is not None:
         check_text(business.id, "business ID of the manifest", limits.text_bytes, ManifestInvalid)
@@ -79,7 +79,7 @@ def _check_enums(manifest: Manifest, limits: Limits) -> None:
 
 
 def _check_section(manifest: Manifest, entry: TableEntry) -> None:
-    if entry.section == "device" and manifest.kind != "full-device":
+    if entry.section == "device" and manifest.kind not in ("full-device", "undo"):
         raise DeviceSectionRefused(
             f"The table {entry.table} is in a device section, but the bundle is of kind {manifest.kind}."
         )

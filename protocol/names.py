@@ -9,7 +9,7 @@ import unicodedata
 from protocol.manifest import Kind, Manifest
 
 _SLUG_LENGTH = 60
-_FOLDERS = {Kind.FULL: "full", Kind.BUSINESS: "business", Kind.FULL_DEVICE: "device"}
+_FOLDERS = {Kind.FULL: "full", Kind.BUSINESS: "business", Kind.FULL_DEVICE: "device", Kind.UNDO: "undo"}
 
 
 def bundle_name(manifest: Manifest, suffix: str = ".bundle") -> str:
@@ -23,7 +23,7 @@ def bundle_name(manifest: Manifest, suffix: str = ".bundle") -> str:
 
 
 def folder_for(kind: Kind) -> str:
-    """The folder of the archive for bundles of ``kind``: full, business or device."""
+    """The folder of the archive for bundles of ``kind``: full, business, device or undo."""
     return _FOLDERS[kind]
 
 
@@ -43,4 +43,6 @@ def _subject(manifest: Manifest) -> list[str]:
     if manifest.kind is Kind.FULL_DEVICE:
         return ["full", "device", slug(manifest.source_device)]
     name = manifest.business.name if manifest.business is not None else manifest.bundle_id
+    if manifest.kind is Kind.UNDO:
+        return ["undo", slug(name)] if manifest.business is not None else ["undo"]
     return ["business", slug(name)]

@@ -92,6 +92,7 @@ def manifests(draw: st.DrawFn, tables: tuple[TableEntry, ...] | None = None) -> 
         Kind.FULL: [Section.BUSINESS, Section.UNCLASSIFIED],
         Kind.BUSINESS: [Section.BUSINESS],
         Kind.FULL_DEVICE: list(Section),
+        Kind.UNDO: list(Section),
     }[kind]
     if tables is None:
         names = draw(st.lists(IDENTIFIERS, max_size=5, unique=True))
@@ -105,7 +106,9 @@ def manifests(draw: st.DrawFn, tables: tuple[TableEntry, ...] | None = None) -> 
         source_node=FINANCE.node_id,
         source_device=draw(TEXTS),
         target_node=draw(st.none() | IDS),
-        business=draw(st.builds(BusinessRef, TEXTS, TEXTS)) if kind is Kind.BUSINESS else None,
+        business=draw(st.builds(BusinessRef, TEXTS, TEXTS) | (st.none() if kind is Kind.UNDO else st.nothing()))
+        if kind in (Kind.BUSINESS, Kind.UNDO)
+        else None,
         created=draw(TIMES),
         created_by=draw(TEXTS),
         options=draw(st.builds(Options, st.booleans(), st.booleans())),

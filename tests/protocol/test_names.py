@@ -20,7 +20,7 @@ def test_names_are_those_of_the_design() -> None:
 
 
 def test_folders() -> None:
-    assert [folder_for(kind) for kind in Kind] == ["full", "business", "device"]
+    assert [folder_for(kind) for kind in Kind] == ["full", "business", "device", "undo"]
 
 
 @pytest.mark.parametrize(
