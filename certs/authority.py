@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from certs import certificates, keys
 from certs.errors import StoreDamaged
+from certs.handover import Handover
 from certs.identity import check_name
 from certs.roster import Member, Role, Roster, SignedRoster, Status
 
@@ -24,10 +25,11 @@ class Membership:
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """The authority's key and certificate (DER). The shop ID follows from the key."""
+    """The authority's key and certificate (DER), and how it followed from the one that founded the shop."""
 
     private_key: ec.EllipticCurvePrivateKey = field(repr=False)
     certificate: bytes = field(repr=False)
+    handovers: tuple[Handover, ...] = field(default=(), repr=False)
 
     @classmethod
     def create(cls, now: datetime) -> Authority:
@@ -36,17 +38,24 @@ class Authority:
         return cls(key, certificates.make_authority(key, now))
 
     @classmethod
-    def load(cls, pem: bytes, certificate: bytes, *, where: str) -> Authority:
+    def load(cls, pem: bytes, certificate: bytes, handovers: tuple[Handover, ...] = (), *, where: str) -> Authority:
         """Read an authority's key (PEM). Raises `StoreDamaged` if it cannot be read or is not the certificate's."""
         key = keys.private_from_pem(pem, where=where)
         if key.public_key() != certificates.public_key(certificate):
             raise StoreDamaged(f"The authority key in {where} does not belong to the shop's authority certificate.")
-        return cls(key, certificate)
+        return cls(key, certificate, handovers)
 
     @property
     def shop_id(self) -> str:
-        """The shop's ID: see `keys.shop_id_of_key`."""
+        """The shop's ID: see `keys.shop_id_of_key`; it stays that of the authority that founded the shop."""
         return certificates.shop_id_of_authority(self.certificate)
+
+    def successor(self, now: datetime) -> Authority:
+        """A new authority for the same shop, to which this one has handed over."""
+        key = keys.new_private_key()
+        certificate = certificates.make_authority(key, now, self.shop_id)
+        handover = Handover.make(self.private_key, self.certificate, key, certificate, now)
+        return Authority(key, certificate, (*self.handovers, handover))
 
     def issue(self, public_key: bytes, now: datetime) -> bytes:
         """A device certificate (DER) for a public key (SPKI DER). Raises `BadCertificate` for an unfit key."""
@@ -55,7 +64,7 @@ class Authority:
 
     def sign_roster(self, roster: Roster) -> SignedRoster:
         """Sign a roster as it stands."""
-        return SignedRoster.sign(roster, self.private_key, self.certificate)
+        return SignedRoster.sign(roster, self.private_key, self.certificate, self.handovers)
 
     def found(self, shop_name: str, device_name: str, public_key: bytes, now: datetime) -> Membership:
         """The first roster of the shop, with one device (an admin), and that device's certificate."""
@@ -67,7 +76,8 @@ class Authority:
     ) -> Membership:
         """Make a device part of the shop: its certificate, and the next roster with it in it.
 
-        A device that is known already (its key is) is listed anew with this name and role, and is active again.
+        A device that is known already (its key is) is listed anew with this name and role, and is active again. The
+        device that it `replaces` is revoked with it.
         """
         certificate = self.issue(public_key, now)
         node_id = keys.node_id_of_key(public_key)

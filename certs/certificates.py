@@ -7,6 +7,7 @@ signature, and rights from the roster.
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 
 from cryptography import x509
@@ -16,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from certs.errors import BadCertificate, CertificateNotYetValid, ExpiredCertificate, WrongShop
-from certs.keys import node_id_of_key, server_name, shop_id_of_key, short_id, spki
+from certs.keys import SHOP_PREFIX, node_id_of_key, server_name, shop_id_of_key, short_id, spki
 
 # Laptops whose clock runs behind must not refuse a certificate that was made a moment ago.
 BACKDATED = timedelta(days=7)
@@ -33,6 +34,9 @@ _UNREADABLE = (
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,
 )
+
+
+_SHOP_ID = re.compile(re.escape(SHOP_PREFIX) + "[a-z2-7]{52}")
 
 
 def _builder(
@@ -72,14 +76,31 @@ def _sign(builder: x509.CertificateBuilder, key: ec.EllipticCurvePrivateKey) -> 
     return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
 
 
-def make_authority(key: ec.EllipticCurvePrivateKey, now: datetime) -> bytes:
-    """The self-signed certificate (DER) of a shop's authority: CN = shop ID, may sign device certificates only."""
+def make_authority(key: ec.EllipticCurvePrivateKey, now: datetime, shop_id: str | None = None) -> bytes:
+    """The self-signed certificate (DER) of a shop's authority: CN = shop ID, may sign device certificates only.
+
+    `shop_id` is that of the shop that goes on under this key; None founds a new shop, whose ID is the key's.
+    """
     public = key.public_key()
-    name = _authority_name(shop_id_of_key(spki(public)))
+    name = _authority_name(shop_id or shop_id_of_key(spki(public)))
     builder = _builder(name, name, public, now, AUTHORITY_LIFETIME)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     builder = builder.add_extension(_key_usage(authority=True), critical=True)
     return _sign(builder, key)
+
+
+def make_cross(
+    new_key: ec.EllipticCurvePublicKey, now: datetime, *, issuer_key: ec.EllipticCurvePrivateKey, shop_id: str
+) -> bytes:
+    """The new authority's key, certified by the old authority (DER): self-issued as in RFC 5280, 6.1, so that chains
+    over it keep the path length of the old authority."""
+    name = _authority_name(shop_id)
+    builder = _builder(name, name, new_key, now, AUTHORITY_LIFETIME)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    builder = builder.add_extension(_key_usage(authority=True), critical=True)
+    issuer_public = issuer_key.public_key()
+    builder = builder.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_public), critical=False)
+    return _sign(builder, issuer_key)
 
 
 def make_device(
@@ -145,8 +166,25 @@ def node_id_of_certificate(der: bytes) -> str:
 
 
 def shop_id_of_authority(der: bytes) -> str:
-    """The shop ID that belongs to an authority certificate's key. Raises `BadCertificate`."""
-    return shop_id_of_key(spki(public_key(der)))
+    """The shop ID that an authority certificate names. Raises `BadCertificate`.
+
+    Whether the key may speak for that shop is the matter of `handover.verify_chain`.
+    """
+    names = list(load(der).subject)
+    text = names[0].value if len(names) == 1 and names[0].oid == NameOID.COMMON_NAME else None
+    if not isinstance(text, str) or _SHOP_ID.fullmatch(text) is None:
+        raise BadCertificate("An authority's certificate does not carry a shop ID.")
+    return text
+
+
+def expires(der: bytes) -> datetime:
+    """When a certificate ends, UTC. Raises `BadCertificate`."""
+    return load(der).not_valid_after_utc
+
+
+def issued(der: bytes) -> datetime:
+    """When a certificate was made by its maker's clock: its start is backdated by `BACKDATED`."""
+    return load(der).not_valid_before_utc + BACKDATED
 
 
 def check_dates(der: bytes, now: datetime) -> None:
@@ -160,7 +198,8 @@ def check_dates(der: bytes, now: datetime) -> None:
 
 
 def check_authority(der: bytes) -> str:
-    """Check that `der` is a self-signed authority certificate; return its shop ID. Raises `BadCertificate`."""
+    """Check that `der` is a self-signed authority certificate; return the shop ID it names. Raises `BadCertificate`."""
+    public_key(der)
     shop_id = shop_id_of_authority(der)
     certificate = load(der)
     try:
@@ -171,6 +210,18 @@ def check_authority(der: bytes) -> str:
     if not constraints.ca or certificate.subject != _authority_name(shop_id):
         raise BadCertificate("An authority's certificate does not carry its own shop ID.")
     return shop_id
+
+
+def check_cross(der: bytes, old: bytes, new: bytes) -> None:
+    """Check that `der` certifies the key of the authority `new` by the authority `old`. Raises `BadCertificate`."""
+    certificate = load(der)
+    try:
+        certificate.verify_directly_issued_by(load(old))
+        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.ExtensionNotFound) as error:
+        raise BadCertificate("A new authority is not certified by the old one.") from error
+    if not constraints.ca or public_key(der) != public_key(new) or certificate.subject != load(new).subject:
+        raise BadCertificate("A new authority is not the one that the old one certified.")
 
 
 def check_device(der: bytes, authority_der: bytes) -> str:
@@ -200,6 +251,15 @@ def check_device(der: bytes, authority_der: bytes) -> str:
 def to_pem(der: bytes) -> bytes:
     """A DER certificate as PEM, as OpenSSL wants it in files."""
     return load(der).public_bytes(serialization.Encoding.PEM)
+
+
+def all_from_pem(data: bytes) -> tuple[bytes, ...]:
+    """All certificates of a PEM file as DER, in their order. Raises `BadCertificate`."""
+    try:
+        found = x509.load_pem_x509_certificates(data)
+        return tuple(each.public_bytes(serialization.Encoding.DER) for each in found)
+    except ValueError as error:
+        raise BadCertificate("A certificate file cannot be read.") from error
 
 
 def from_pem(data: bytes) -> bytes:

@@ -187,6 +187,27 @@ class RosterConflict(TrustError):
     hint = "Make the next change to the shop on one admin laptop only; the higher version will settle it."
 
 
+class ForeignAuthority(TrustError):
+    """A roster of this shop by an authority that does not follow from the one held."""
+
+    code = "foreign-authority"
+    hint = "The shop's authority was rolled over in two places, or someone uses an old key: ask the shop's admin."
+
+
+class WrongClock(TrustError):
+    """One of two clocks is wrong; both times are in the message."""
+
+    code = "wrong-clock"
+    hint = "Set the date and time of that laptop, best by switching on 'set time automatically'."
+
+
+class WrongKit(TrustError):
+    """A recovery kit, or a shared authority, that cannot be used on this laptop."""
+
+    code = "wrong-kit"
+    hint = "Use the file that was made for this laptop and shop."
+
+
 class JoinError(TrustError):
     """Root of what can go wrong while a device joins a shop."""
 

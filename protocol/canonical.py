@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-import msgpack  # type: ignore[import-untyped]
+import msgpack
 
 from protocol.errors import ProtocolError
 

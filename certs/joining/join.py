@@ -128,7 +128,10 @@ class JoinSide:
         brought = unpack(plain, messages.MEMBERSHIP, what="The membership", limit=messages.MAX_LAST_REPLY)
         if certificates.check_device(brought["certificate"], inviter.authority) != self._identity.node_id:
             raise Malformed("The certificate received is for another device than this one.")
-        roster = SignedRoster.verify(brought["roster"], inviter.shop_id).roster
+        signed = SignedRoster.verify(brought["roster"], inviter.shop_id)
+        if signed.authority != inviter.authority:
+            raise Malformed("The roster received is signed by another authority than the certificate.")
+        roster = signed.roster
         roster.require(self._identity.node_id)
         roster.require(inviter.node_id)
         return Membership(brought["certificate"], inviter.authority, brought["roster"])

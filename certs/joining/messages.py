@@ -14,12 +14,12 @@ from certs.errors import (
     WindowClosed,
     WrongCode,
 )
-from certs.roster import MAX_ROSTER
+from certs.roster import MAX_AROUND, MAX_ROSTER
 from certs.wire import Fields, pack, unpack
 
 FORMAT = 1
 MAX_MESSAGE = 4096
-MAX_LAST_REPLY = MAX_ROSTER + 3 * 4096
+MAX_LAST_REPLY = MAX_ROSTER + MAX_AROUND + 3 * 4096
 
 START: Fields = {"step": str, "format": int, "window": int, "key": bytes, "spake": bytes}
 START_REPLY: Fields = {"step": str, "session": bytes, "key": bytes, "spake": bytes}

@@ -191,7 +191,8 @@ def test_a_roster_of_another_shop(roster: Roster) -> None:
 def test_a_member_cannot_sign(roster: Roster) -> None:
     body = roster.revoke(FINANCE.node_id, NOW).encode()
     signature = FINANCE.sign(b"backroom roster 1\x00" + body)
-    outer = {"format": 1, "body": body, "authority": AUTHORITY.certificate, "signature": signature}
+    outer = {"format": 1, "body": body, "authority": AUTHORITY.certificate}
+    outer |= {"handovers": [], "signature": signature}
     with pytest.raises(BadSignature):
         SignedRoster.verify(msgpack.packb(outer), AUTHORITY.shop_id)
 
@@ -199,7 +200,8 @@ def test_a_member_cannot_sign(roster: Roster) -> None:
 def signed_body(body: dict[str, Any]) -> bytes:
     packed = msgpack.packb(body)
     signature = keys.sign(AUTHORITY.private_key, b"backroom roster 1\x00" + packed)
-    outer = {"format": 1, "body": packed, "authority": AUTHORITY.certificate, "signature": signature}
+    outer = {"format": 1, "body": packed, "authority": AUTHORITY.certificate}
+    outer |= {"handovers": [], "signature": signature}
     encoded: bytes = msgpack.packb(outer)
     return encoded
 
