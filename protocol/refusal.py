@@ -17,14 +17,15 @@ def check_device_state(manifest: Manifest, own_node: str) -> None:
 
 def holds_device_state(manifest: Manifest) -> bool:
     """Whether the bundle is of kind full-device or undo, or has a device section."""
-    return manifest.kind in (Kind.FULL_DEVICE, Kind.UNDO) or any(entry.section is Section.DEVICE for entry in manifest.tables)
+    own_kind = manifest.kind in (Kind.FULL_DEVICE, Kind.UNDO)
+    return own_kind or any(entry.section is Section.DEVICE for entry in manifest.tables)
 
 
 def foreign_device_state(manifest: Manifest) -> ForeignDeviceState:
     """The refusal, in the plan's words."""
     if manifest.kind is Kind.UNDO:
         return ForeignDeviceState(
-            f"This undo bundle was made by a different device ({manifest.source_device}). It holds rows as they were there."
+            f"This undo bundle was made by a different device ({manifest.source_device}): it holds rows as they were there."
         )
     return ForeignDeviceState(
         f"This is a full device backup from a different device ({manifest.source_device}). "
