@@ -58,7 +58,7 @@ class Wanted:
 
 async def count_placeholders(connection: asyncpg.Connection, schema: Schema, wanted: Wanted) -> int:
     """How many rows have to be made."""
-    return int(await connection.fetchval(f"SELECT count(*) FROM ({_missing(schema, wanted)}) missing"))
+    return int(await connection.fetchval(f"SELECT count(*) FROM ({missing_keys(schema, wanted)}) missing"))
 
 
 async def make_placeholders(connection: asyncpg.Connection, schema: Schema, wanted: Wanted) -> int:
@@ -76,12 +76,13 @@ async def make_placeholders(connection: asyncpg.Connection, schema: Schema, want
             values.append(_neutral(wanted, column, schema, column.name in unique))
     status = await connection.execute(
         f"INSERT INTO {qualified(wanted.table)} ({column_list(columns)}) "
-        f"SELECT {', '.join(values)} FROM ({_missing(schema, wanted)}) m"
+        f"SELECT {', '.join(values)} FROM ({missing_keys(schema, wanted)}) m"
     )
     return int(status.rpartition(" ")[2])
 
 
-def _missing(schema: Schema, wanted: Wanted) -> str:
+def missing_keys(schema: Schema, wanted: Wanted) -> str:
+    """The values, as a query over ``columns``, for which a row has to be made."""
     selects: Sequence[str] = [
         "SELECT "
         + ", ".join(f"s.{quote(ours)} AS {quote(theirs)}" for ours, theirs in _pairs(key))
