@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from enum import StrEnum
@@ -10,12 +12,13 @@ from typing import TypeAlias
 import asyncpg
 
 from agent.database.connect import connect
-from agent.database.errors import DatabaseError, translating
+from agent.database.errors import ConnectionLost, DatabaseError, translating
 
 Connection: TypeAlias = asyncpg.Connection
 """What the engine hands to the functions of this package; it never looks inside."""
 
 _CLOSE_SECONDS = 5
+_OUTCOME_SECONDS = 30.0
 # Staging lives in temporary tables; the default of 8 MB makes their pages go to disk one by one.
 _TEMPORARY_BUFFERS = "32MB"
 
@@ -25,6 +28,11 @@ class Isolation(StrEnum):
 
     ONE_MOMENT = "REPEATABLE READ"
     COMMITTED = "READ COMMITTED"
+
+
+class CommitUnknown(DatabaseError):
+    code = "commit-unknown"
+    hint = "Once the database answers again, `backroom history` says what became of it. All of it is there, or nothing."
 
 
 class RowsRefused(DatabaseError):
@@ -52,9 +60,57 @@ async def open_transaction(url: str, isolation: Isolation, *, doing: str) -> Asy
                 connection.terminate()
 
 
+async def transaction_id(connection: Connection) -> str:
+    """The id of this transaction, as text, by which :func:`outcome` knows it for ever after."""
+    return str(await connection.fetchval("SELECT pg_current_xact_id()::text"))
+
+
 async def commit(connection: Connection) -> None:
     """Make everything that was written in the transaction last."""
     await connection.execute("COMMIT")
+
+
+async def commit_surely(connection: Connection, url: str, transaction: str) -> None:
+    """Make everything that was written in the transaction last.
+
+    A connection that breaks just now leaves it open whether the server has committed: the server is asked. Raises
+    ``ConnectionLost`` where it has not, :class:`CommitUnknown` where it cannot be asked.
+    """
+    try:
+        await commit(connection)
+    except (
+        asyncpg.PostgresConnectionError,
+        asyncpg.OperatorInterventionError,
+        asyncpg.InterfaceError,
+        OSError,
+    ) as error:
+        connection.terminate()
+        if not await outcome(url, transaction, within=_OUTCOME_SECONDS):
+            raise ConnectionLost("The connection to the database was lost before it committed.") from error
+
+
+async def outcome(url: str, transaction: str, *, within: float = 0.0) -> bool:
+    """Whether the database has committed the transaction, asked for up to ``within`` seconds.
+
+    Raises :class:`CommitUnknown` while it cannot be told: the server does not answer, is still at it, or has
+    forgotten (which takes many millions of transactions).
+    """
+    deadline = time.monotonic() + within
+    while True:
+        try:
+            connection = await connect(url, application_name="backroom: asking for an outcome")
+            try:
+                status = await connection.fetchval("SELECT pg_xact_status($1::text::xid8)", transaction)
+            finally:
+                await connection.close(timeout=_CLOSE_SECONDS)
+            why = f"it says {status!r}" if status else "it no longer knows"
+            if status in {"committed", "aborted"}:
+                return bool(status == "committed")
+        except (DatabaseError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            why = str(error)
+        if time.monotonic() >= deadline:
+            raise CommitUnknown(f"The database cannot tell whether the changes were committed: {why}.")
+        await asyncio.sleep(0.5)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import asyncpg
 
 from agent.database.names import column_list, literal, qualified, quote
 from agent.database.undo import MARK, NOW, WHAT, Change, mark, stored
-from agent.tables.schema import ForeignKey, Schema, Table
+from agent.tables.schema import ForeignKey, Table
 
 
 class Fate(StrEnum):
@@ -92,13 +92,14 @@ def _keyed(kept: Kept, overwrite: bool) -> str:
 
 
 def _keyless(kept: Kept) -> str:
-    """Rows without identity were only ever inserted: as many of each content go as are still there."""
+    """Rows without identity are never updated: inserted ones go, as many of each content as are still there."""
     content = f"ROW({column_list(stored(kept.table), 'l')})::text"
     ours = f"ROW({column_list(stored(kept.table), 'k')})::text"
     return (
-        f"SELECT k.kept, CASE WHEN k.place <= coalesce(l.rows, 0) THEN {literal(Fate.DELETE)} "
-        f"ELSE {literal(Fate.GONE)} END AS fate FROM "
-        f"(SELECT k.ctid AS kept, {ours} AS content, row_number() OVER (PARTITION BY {ours}) AS place "
+        f"SELECT k.kept, CASE WHEN k.what = {literal(Change.DELETED)} THEN {literal(Fate.RETURN)} "
+        f"WHEN k.place <= coalesce(l.rows, 0) THEN {literal(Fate.DELETE)} ELSE {literal(Fate.GONE)} END AS fate FROM "
+        f"(SELECT k.ctid AS kept, k.{quote(WHAT)} AS what, {ours} AS content, "
+        f"row_number() OVER (PARTITION BY k.{quote(WHAT)}, {ours}) AS place "
         f"FROM {kept.relation} k) k LEFT JOIN "
         f"(SELECT {content} AS content, count(*) AS rows FROM {qualified(kept.table)} l GROUP BY 1) l "
         "ON l.content = k.content"
@@ -116,25 +117,32 @@ async def changed_keys(connection: asyncpg.Connection, kept: Kept, most: int) ->
 
 
 async def count_held(
-    connection: asyncpg.Connection, schema: Schema, child: Table, key: ForeignKey, parent: Kept, own: Kept | None
+    connection: asyncpg.Connection,
+    child: Table,
+    key: ForeignKey,
+    parent: Kept,
+    own: Kept | None,
+    but: Sequence[Fate],
 ) -> int:
-    """Live rows of ``child`` that refer to rows of ``parent`` that are to go, and do not go or turn back themselves."""
+    """Live rows of ``child`` that refer to rows of ``parent`` that are to go, but for those with fates ``but``."""
     pairs = zip(key.columns, key.references_columns, strict=True)
     refers = " AND ".join(f"c.{quote(ours)} = l.{quote(theirs)}" for ours, theirs in pairs)
-    goes = ""
+    others = ""
     if own is not None and child.identity:
-        goes = f" AND NOT EXISTS (SELECT FROM {own.fated(Fate.DELETE, Fate.REVERT)} WHERE {own.same_row('c')})"
+        others = f" AND NOT EXISTS (SELECT FROM {own.fated(*but)} WHERE {own.same_row('c')})"
     return int(
         await connection.fetchval(
             f"SELECT count(*) FROM {parent.fated(Fate.DELETE)} "
             f"JOIN {qualified(parent.table)} l ON {parent.same_row()} "
-            f"JOIN {qualified(child)} c ON {refers} WHERE true{goes}"
+            f"JOIN {qualified(child)} c ON {refers} WHERE true{others}"
         )
     )
 
 
 def going_rows(kept: Kept) -> str:
-    """A FROM clause with the live rows ``l`` that are to go."""
+    """A FROM clause with the live rows ``l`` that are to go; without a key, the kept rows, which are the same."""
+    if not kept.table.identity:
+        return _kept_as_live(kept, Fate.DELETE)
     return f"{kept.fated(Fate.DELETE)} JOIN {qualified(kept.table)} l ON {kept.same_row()}"
 
 
@@ -144,9 +152,15 @@ def reverting_rows(kept: Kept) -> str:
 
 
 def returned_rows(kept: Kept) -> str:
-    """A FROM clause with the live rows ``l`` that came back, once they have."""
+    """A FROM clause with the live rows ``l`` that came back, once they have; without a key, the kept rows."""
+    if not kept.table.identity:
+        return _kept_as_live(kept, Fate.RETURN)
     same = " AND ".join(f"l.{quote(name)} = k.{quote(name)}" for name in kept.table.identity)
     return f"{kept.fated(Fate.RETURN)} JOIN {qualified(kept.table)} l ON {same}"
+
+
+def _kept_as_live(kept: Kept, fate: Fate) -> str:
+    return f"{kept.relation} l JOIN {kept.fates} f ON f.kept = l.ctid AND f.fate = {literal(fate)}"
 
 
 async def delete_rows(connection: asyncpg.Connection, kept: Kept) -> int:

@@ -234,7 +234,7 @@ async def _cleared(work: Work) -> list[Cleared]:
 
 async def write(work: Work, plan: RestorePlan) -> tuple[str, ...]:
     """Do what the plan says; returns the sequences that moved. Raises ``CountsDiffer`` if the database did other."""
-    for placeholder, wanted in zip(plan.placeholders, await _due(work, plan), strict=True):
+    for placeholder, wanted in zip(plan.placeholders, await due_placeholders(work, plan), strict=True):
         made = await make_placeholders(work.connection, work.schema, wanted)
         _compare(placeholder.table, "placeholder", placeholder.rows, made)
     grouped = by_table(work.merges)
@@ -262,7 +262,8 @@ async def write(work: Work, plan: RestorePlan) -> tuple[str, ...]:
     return tuple(moved)
 
 
-async def _due(work: Work, plan: RestorePlan) -> Sequence[Wanted]:
+async def due_placeholders(work: Work, plan: RestorePlan) -> Sequence[Wanted]:
+    """What the placeholders of the plan stand for."""
     places = {(placeholder.table, placeholder.columns) for placeholder in plan.placeholders}
     return [wanted for wanted in _wanted(work) if (wanted.table.name, wanted.columns) in places]
 

@@ -92,6 +92,8 @@ def tables_to_read(kind: Kind, classification: Classification) -> tuple[str, ...
             return classification.of_class(TableClass.BUSINESS, TableClass.UNCLASSIFIED)
         case Kind.FULL_DEVICE:
             return classification.of_class(TableClass.BUSINESS, TableClass.DEVICE, TableClass.UNCLASSIFIED)
+        case Kind.UNDO:
+            raise ValueError("an undo bundle is made by a restore, not by a backup")
 
 
 async def backup(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from protocol.manifest import BusinessRef, Kind
+from protocol.manifest import BusinessRef, Kind, Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +138,15 @@ class RestorePlan:
 
 @dataclass(frozen=True, slots=True)
 class RestoreResult:
-    """What a restore did: exactly its plan, in one committed transaction. ``seconds`` is how long it took."""
+    """What a restore did: exactly its plan, in one committed transaction. ``seconds`` is how long it took.
+
+    ``undo`` is the manifest of its undo bundle, if one was wanted and anything changed.
+    """
 
     plan: RestorePlan
     seconds: float
     sequences: tuple[str, ...] = field(default=())
+    undo: Manifest | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

@@ -6,21 +6,26 @@ been read to its seal, and nothing stays unless everything was written as planne
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from time import monotonic
 
 from agent.database.exclusive import hold_tables, one_at_a_time
 from agent.database.merge import Conflicts
 from agent.database.reflect import reflect
-from agent.database.transaction import Connection, Isolation, commit, open_transaction
+from agent.database.transaction import Connection, Isolation, commit_surely, open_transaction, transaction_id
+from agent.database.undo import Recorder
 from agent.engine.apply import Work, make_plan, prepare, write
 from agent.engine.bundle_file import BundleSource
 from agent.engine.plan import RestorePlan, RestoreResult
 from agent.engine.progress import Progress, Step, silent
+from agent.engine.record import record
 from agent.engine.restore_entries import select_entries
-from agent.engine.restore_errors import DuplicateRows, PlanChanged, listed
+from agent.engine.restore_errors import DuplicateRows, NotABackup, PlanChanged, listed
 from agent.engine.restore_staging import stage_entries
+from agent.engine.undo import Keeper, write_undo
 from agent.tables.catalogue import Catalogue
 from agent.tables.infer import classify
+from protocol.manifest import Kind
 from protocol.refusal import check_device_state
 
 _DOING = "The restore"
@@ -40,7 +45,7 @@ async def plan_restore(
     ``own_node`` is this device's node ID: the bundle of another device may not bring device state.
     Raises ``ForeignDeviceState``, errors of ``agent.engine.restore_errors`` and of ``agent.database.errors``.
     """
-    check_device_state(source.manifest, own_node)
+    _check_kind(source, own_node)
     async with open_transaction(url, Isolation.ONE_MOMENT, doing=_DOING) as connection:
         work = await _stage(connection, source, catalogue, own_node, conflicts, progress)
         return await make_plan(work)
@@ -54,15 +59,20 @@ async def restore(
     own_node: str,
     conflicts: Conflicts = Conflicts.BUNDLE,
     expected: str | None = None,
+    keeper: Keeper | None = None,
+    started: Callable[[str], Awaitable[None]] | None = None,
     progress: Progress = silent,
 ) -> RestoreResult:
     """Restore the bundle into the database at ``url``, in one transaction: all of it, exactly as planned, or nothing.
 
-    ``expected`` is the digest of a plan that someone agreed to; with another plan nothing happens.
+    ``expected`` is the digest of a plan that someone agreed to; with another plan nothing happens. With ``keeper``
+    the rows as they were are kept in an undo bundle, safe on the disk before the database commits. ``started`` is
+    told the transaction's id before anything is written: whether it was committed can be asked of the database
+    later, whatever happens here (:func:`agent.database.transaction.outcome`).
     Raises what :func:`plan_restore` raises, ``PlanChanged``, ``DuplicateRows``, ``RowsRefused`` and ``CountsDiffer``.
     """
-    started = monotonic()
-    check_device_state(source.manifest, own_node)
+    began = monotonic()
+    _check_kind(source, own_node)
     async with open_transaction(url, Isolation.COMMITTED, doing=_DOING) as connection:
         await one_at_a_time(connection)
         work = await _stage(connection, source, catalogue, own_node, conflicts, progress)
@@ -70,10 +80,28 @@ async def restore(
         await hold_tables(connection, work.tables)
         plan = await make_plan(work)
         _check_plan(plan, expected)
+        transaction = await transaction_id(connection)
+        if started is not None:
+            await started(transaction)
+        recorder = Recorder(connection)
+        if keeper is not None:
+            await record(work, plan, recorder)
         sequences = await write(work, plan)
+        undo = None
+        if keeper is not None:
+            progress(Step("keeping the rows as they were"))
+            undo = await write_undo(
+                recorder,
+                connection,
+                work.schema,
+                work.classification,
+                keeper,
+                business=source.manifest.business,
+                server_version=source.manifest.server_version,
+            )
         progress(Step("committing"))
-        await commit(connection)
-    return RestoreResult(plan, monotonic() - started, sequences)
+        await commit_surely(connection, url, transaction)
+    return RestoreResult(plan, monotonic() - began, sequences, undo)
 
 
 async def _stage(
@@ -89,6 +117,12 @@ async def _stage(
     selection = select_entries(source.manifest, schema, classification, own_node)
     stages = await stage_entries(connection, source, schema, selection, progress)
     return prepare(connection, source.manifest, schema, classification, selection, stages, conflicts, progress)
+
+
+def _check_kind(source: BundleSource, own_node: str) -> None:
+    check_device_state(source.manifest, own_node)
+    if source.manifest.kind is Kind.UNDO:
+        raise NotABackup("This is an undo bundle: it takes one restore back and is no backup.")
 
 
 def _check_plan(plan: RestorePlan, expected: str | None) -> None:

@@ -43,6 +43,11 @@ class MissingReferences(RestoreError):
     hint = "Make a full backup instead, or classify the tables that were left out (`backroom tables`)."
 
 
+class NotABackup(RestoreError):
+    code = "undo-bundle"
+    hint = "Use `backroom undo` to take a restore back."
+
+
 class PlanChanged(RestoreError):
     code = "plan-changed"
     hint = "Look at the new plan (`restore --plan`), then apply that one."
