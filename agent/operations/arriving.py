@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from pathlib import Path
 from weakref import WeakValueDictionary
 
+from agent.archive.errors import ArchiveError
 from agent.archive.history import History
-from agent.archive.records import FAILED, INTERRUPTED
+from agent.archive.records import FAILED, INTERRUPTED, STARTED
 from agent.archive.spool import Incoming, Spool
 from agent.home import Home
 
 SILENT_SECONDS = 6.0
 _POLL_SECONDS = 1.0
+_OLDER = 20
 
 
 class Arriving(Incoming):
@@ -88,6 +91,19 @@ class Arrivals:
             await asyncio.sleep(_POLL_SECONDS)
             for arriving in tuple(self._arriving.values()):
                 await arriving.fell_silent()
+
+    async def forget_older(self, peer: str, business: str | None, bundle_id: str) -> None:
+        """Throw away what came of earlier bundles of a business that its sender has replaced by a newer one."""
+        older = await self._history.transfers(
+            direction="received", mode="push", peer=peer, business=business, limit=_OLDER
+        )
+        for each in older:
+            left = each.bundle_id
+            if left is None or left == bundle_id or each.state == STARTED or not await self._spool.offset(left):
+                continue
+            with contextlib.suppress(ArchiveError):
+                async with self._spool.open(left, 0) as part:
+                    await part.discard()
 
     async def clean(self) -> list[str]:
         """Throw away what is too old or too much to go on with. Returns bundle IDs."""

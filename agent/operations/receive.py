@@ -51,6 +51,7 @@ log = structlog.get_logger(__name__)
 OLDEST_PUSH = timedelta(days=7)
 CLOCK_TOLERANCE = timedelta(minutes=30)
 SPARE_BYTES = 100_000_000
+OTHER_RESTORE_SECONDS = 120.0
 
 
 class NotAllowed(OperationError):
@@ -84,6 +85,8 @@ class Reception:
             log.warning("offer refused", peer=peer.name, bundle=manifest.bundle_id, reason=problem.message)
             return Refuse(problem)
         await self._begin(peer, offer)
+        business = manifest.business.id if manifest.business else None
+        await self.arrivals.forget_older(peer.node_id, business, manifest.bundle_id)
         return Accept(self.arrivals.expect(offer.transfer_id, manifest.bundle_id, offer.size))
 
     async def _problem(self, peer: Peer, offer: IncomingOffer) -> Problem | None:
@@ -115,7 +118,7 @@ class Reception:
             )
         if manifest.created < now - OLDEST_PUSH:
             return Problem("too-old", f"The bundle is from {manifest.created:%Y-%m-%d}.", "Push the business anew.")
-        free = (await asyncio.to_thread(shutil.disk_usage, self._workspace.home.path)).free
+        free = (await asyncio.to_thread(shutil.disk_usage, self._workspace.home.spool)).free
         if free < offer.size + SPARE_BYTES:
             return Problem(
                 "disk-full",
@@ -183,6 +186,7 @@ class Reception:
                 conflicts=Conflicts.NEWER,
                 approver=f"push from {peer.name}",
                 transfer_id=offer.transfer_id,
+                wait_seconds=OTHER_RESTORE_SECONDS,
                 progress=progress,
             )
         except DatabaseError as error:

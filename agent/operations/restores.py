@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from agent.archive.history import History, new_id
 from agent.archive.records import APPLIED, FAILED, PLANNED, REFUSED, RUNNING, RestoreRecord
+from agent.database.exclusive import RestoreRunning
 from agent.database.merge import Conflicts
 from agent.engine.bundle_file import VerifiedBundle
 from agent.engine.plan import RestorePlan, RestoreResult, TableCounts
@@ -69,21 +71,28 @@ async def apply_bundle(
     expected: str | None = None,
     approver: str | None = None,
     transfer_id: str | None = None,
+    wait_seconds: float = 0.0,
     progress: Progress = silent,
 ) -> RestoreResult:
-    """Restore a verified, trusted bundle and keep the truth about it in the history, whatever happens."""
+    """Restore a verified, trusted bundle and keep the truth about it in the history, whatever happens.
+
+    Another restore into the database is waited for, up to ``wait_seconds``.
+    """
     record = await history.start_restore(
         _record(workspace, bundle, conflicts, RUNNING, approver=approver or person(), transfer_id=transfer_id)
     )
     try:
-        result = await restore(
-            workspace.database_url,
-            bundle,
-            workspace.catalogue(),
-            own_node=workspace.store.identity().node_id,
-            conflicts=conflicts,
-            expected=expected,
-            progress=progress,
+        result = await _after_others(
+            lambda: restore(
+                workspace.database_url,
+                bundle,
+                workspace.catalogue(),
+                own_node=workspace.store.identity().node_id,
+                conflicts=conflicts,
+                expected=expected,
+                progress=progress,
+            ),
+            wait_seconds,
         )
     except BaseException as error:
         refused = isinstance(error, (RestoreError, ProtocolError, OperationError))
@@ -96,6 +105,19 @@ async def apply_bundle(
         raise
     await history.end_restore(record.id, APPLIED, counts=totals(result.plan), plan_digest=result.plan.digest)
     return result
+
+
+async def _after_others(work: Callable[[], Awaitable[RestoreResult]], wait_seconds: float) -> RestoreResult:
+    """Also the restore of an agent that was killed counts as running, until the database server has noticed."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + wait_seconds
+    while True:
+        try:
+            return await work()
+        except RestoreRunning:
+            if loop.time() > end:
+                raise
+        await asyncio.sleep(1)
 
 
 def totals(plan: RestorePlan) -> dict[str, int]:

@@ -13,15 +13,17 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 
+from agent.archive.history import History
 from agent.config import change
 from agent.demo import data
 from agent.demo.embedded import SUPERUSER
@@ -118,7 +120,7 @@ class Agent:
         line = self.process.stdout.readline()
         assert line, (self.process.wait(), Path(self.errors.name).read_text()[-3000:])
         said = json.loads(line)
-        assert said["ready"] is True
+        assert said.get("ready") is True, said
         self.port = said["port"]
         return self
 
@@ -173,6 +175,7 @@ class Laptop:
         self.name = name
         self.home = home
         self.database = database
+        self._started: list[subprocess.Popen[str]] = []
 
     @property
     def store(self) -> Store:
@@ -189,7 +192,8 @@ class Laptop:
         return self
 
     def knows(self, *ports: int) -> None:
-        """Try these ports of this machine for other laptops."""
+        """Try these ports of this machine for other laptops, and forget what worked before."""
+        (self.home / "state" / "peers.json").unlink(missing_ok=True)
         change(Home(self.home), peers=tuple(f"127.0.0.1:{port}" for port in ports))
 
     def arguments(self, *arguments: str) -> list[str]:
@@ -206,8 +210,8 @@ class Laptop:
         return answer.value
 
     def start(self, *arguments: str, env: Mapping[str, str] = NO_MDNS) -> subprocess.Popen[str]:
-        """Start a command; the caller ends it by ``ended`` or kills it."""
-        return subprocess.Popen(
+        """Start a command, which ``ended`` waits for; what a failed test leaves running is killed after it."""
+        process = subprocess.Popen(
             [*BACKROOM, *self.arguments(*arguments)],
             env=environment(env),
             stdin=subprocess.DEVNULL,
@@ -216,6 +220,15 @@ class Laptop:
             text=True,
             cwd=ROOT,
         )
+        self._started.append(process)
+        return process
+
+    def kill_commands(self) -> None:
+        """End every command that was started here."""
+        for process in self._started:
+            process.kill()
+            process.communicate()
+        self._started.clear()
 
     @contextmanager
     def running(self, env: Mapping[str, str] = {}) -> Iterator[Agent]:
@@ -234,8 +247,18 @@ class Laptop:
         return "".join(path.read_text() for path in sorted((self.home / "logs").glob("*.jsonl*")))
 
     def history(self) -> dict[str, list[dict[str, Any]]]:
-        seen: dict[str, list[dict[str, Any]]] = self.do("history", "--limit", "1000")
-        return seen
+        """What ``history --json`` says, without the process."""
+
+        async def read() -> dict[str, list[dict[str, Any]]]:
+            async with History.open(Home(self.home)) as history:
+                found = {
+                    "backups": await history.backups(),
+                    "transfers": await history.transfers(),
+                    "restores": await history.restores(),
+                }
+                return {what: [asdict(record) for record in records] for what, records in found.items()}
+
+        return asyncio.run(read())
 
     def query(self, sql: str, *arguments: object) -> list[Any]:
         """Rows of the laptop's own database."""
@@ -264,6 +287,35 @@ class Laptop:
         )
         return {row[0]: (row[1], row[2]) for row in self.query(" UNION ALL ".join(parts))}
 
+    @contextmanager
+    def blocking(self, table: str) -> Iterator[None]:
+        """Have the platform hold a table, so that nobody else writes to it, as long as the block lasts."""
+        entered, leave = threading.Event(), threading.Event()
+
+        async def hold() -> None:
+            async with self.database.connect() as connection, connection.transaction():
+                await connection.execute(f'LOCK TABLE "{table}" IN ROW EXCLUSIVE MODE')
+                entered.set()
+                await asyncio.to_thread(leave.wait)
+
+        thread = threading.Thread(target=asyncio.run, args=(hold(),))
+        thread.start()
+        try:
+            assert entered.wait(10)
+            yield
+        finally:
+            leave.set()
+            thread.join()
+
+    def end_backend(self, process: int) -> None:
+        """Have the database server end one of its connections."""
+
+        async def end() -> None:
+            async with self.database.connect(admin=True) as connection:
+                assert await connection.fetchval("SELECT pg_terminate_backend($1)", process)
+
+        asyncio.run(end())
+
     def files(self, folder: str) -> list[Path]:
         """All files below a folder of the data folder."""
         return sorted(path for path in (self.home / folder).rglob("*") if path.is_file())
@@ -287,6 +339,7 @@ class Shops:
         self._server = server
         self._folder = folder
         self._made: list[Database] = []
+        self._laptops: list[Laptop] = []
 
     @classmethod
     def on(cls, servers: Servers, folder: Path) -> Shops:
@@ -329,7 +382,8 @@ class Shops:
         """A laptop that is set up and in no shop."""
         database = content if isinstance(content, Database) else self.database(content, f"node-of-{name}")
         home = self._folder / f"{name}-{next(_numbers)}"
-        return Laptop(name, home, database).set_up()
+        self._laptops.append(Laptop(name, home, database).set_up())
+        return self._laptops[-1]
 
     def shop(self, *laptops: Laptop, name: str = "Corner Shops", roles: Mapping[str, Role] = {}) -> None:
         """Make a shop of laptops; the first is the admin that keeps its authority."""
@@ -342,6 +396,9 @@ class Shops:
             each.store.save_roster(first.store.signed_roster().encode())
 
     def close(self) -> None:
+        for laptop in self._laptops:
+            laptop.kill_commands()
+
         async def drop() -> None:
             for each in self._made:
                 await self._server.drop(each)
