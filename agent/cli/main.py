@@ -22,7 +22,7 @@ COMMANDS = {
         "compare": "compare",
     },
     "Do": {"backup": "backup", "restore": "restore", "push": "transfer", "pull": "transfer", "revoke": "devices"},
-    "Look after": {"archive": "archive", "verify": "verify", "prune": "prune"},
+    "Look after": {"archive": "archive", "verify": "verify", "drill": "drill", "prune": "prune"},
 }
 MODULES = {name: module for group in COMMANDS.values() for name, module in group.items()}
 
