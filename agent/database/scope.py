@@ -152,10 +152,13 @@ async def fill_full_scope(connection: asyncpg.Connection, scope: Scope) -> None:
         if theirs == NEVER or not await connection.fetchval(f"SELECT EXISTS (SELECT FROM {relation} t WHERE {theirs})"):
             scope.complete[table] = How.OWN
         else:
-            await connection.execute(
+            rows = await _execute(
+                connection,
                 f"INSERT INTO {scope.scope_table(table)} SELECT t.tableoid, t.ctid, {How.OWN:d}, 0 "
-                f"FROM {relation} t WHERE NOT {theirs}"
+                f"FROM {relation} t WHERE NOT {theirs}",
             )
+            if rows >= _ANALYZE_FROM:
+                await connection.execute(f"ANALYZE {scope.scope_table(table)}")
             started.add(table)
     if started:
         scope.all_but_theirs = True
@@ -195,9 +198,14 @@ async def _walk(
 
 
 async def _insert(connection: asyncpg.Connection, sql: str, grown: dict[str, int], table: str) -> bool:
-    rows = int((await connection.execute(sql)).rpartition(" ")[2])
+    rows = await _execute(connection, sql)
     grown[table] += rows
     return rows > 0
+
+
+async def _execute(connection: asyncpg.Connection, sql: str) -> int:
+    """Run an INSERT; returns how many rows it made or changed."""
+    return int((await connection.execute(sql)).rpartition(" ")[2])
 
 
 def _frontier(scope: Scope, table: str, alias: str, current: int) -> tuple[Source, str]:
@@ -214,6 +222,17 @@ def _upsert(scope: Scope, table: str, select: str) -> str:
     )
 
 
+def _not_yet(scope: Scope, table: str, alias: str, how: str) -> str:
+    """A join that keeps the rows ``alias`` which are not in, or only by a weaker word: most of what is found again is.
+
+    Each row is found once at most: what an edge points at is unique.
+    """
+    return (
+        f"LEFT JOIN {scope.scope_table(table)} known ON known.tid = {alias}.ctid AND known.oid = {alias}.tableoid "
+        f"WHERE (known.oid IS NULL OR known.how > {how})"
+    )
+
+
 def _travel_sql(scope: Scope, edge: TravelEdge, current: int) -> str:
     parent, condition = _frontier(scope, edge.parent, "p", current)
     child = qualified(scope.schema.tables[edge.child])
@@ -225,9 +244,9 @@ def _travel_sql(scope: Scope, edge: TravelEdge, current: int) -> str:
     return _upsert(
         scope,
         edge.child,
-        f"SELECT c.tableoid, c.ctid, min({parent.how}), {current} FROM {parent.clause} "
+        f"SELECT c.tableoid, c.ctid, {parent.how}, {current} FROM {parent.clause} "
         f"JOIN {child} c ON c.{quote(edge.column)} = p.{quote(edge.parent_column)} "
-        f"WHERE {' AND '.join(conditions)} GROUP BY 1, 2",
+        f"{_not_yet(scope, edge.child, 'c', parent.how)} AND {' AND '.join(conditions)}",
     )
 
 
@@ -254,5 +273,6 @@ def _need_sql(scope: Scope, edge: NeedEdge, current: int) -> str:
         scope,
         edge.parent,
         f"SELECT p.tableoid, p.ctid, {how}, {current} "
-        f"FROM (SELECT DISTINCT {columns} FROM {child.where(condition)}) n JOIN {parent} p ON {join}",
+        f"FROM (SELECT DISTINCT {columns} FROM {child.where(condition)}) n JOIN {parent} p ON {join} "
+        f"{_not_yet(scope, edge.parent, 'p', how)}",
     )
