@@ -50,7 +50,9 @@ class TableRule:
     common: bool = False
     full_only: bool = False
     references: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    same_when: tuple[tuple[str, ...], ...] = ()
+    same_when: tuple[tuple[str, ...], ...] | None = None
+    greatest: tuple[str, ...] = ()
+    history: bool = False
     placeholder: Mapping[str, str | int | bool] | None = None
     why: str = ""
 
@@ -85,6 +87,7 @@ class Catalogue:
     timestamps: tuple[str, ...]
     demo: str
     labels: tuple[str, ...]
+    conflicts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
 def plan_name(sql_name: str) -> str:
@@ -102,11 +105,14 @@ _TABLE_FIELDS = {
     "full_only": bool,
     "references": dict,
     "same_when": list,
+    "greatest": list,
+    "history": bool,
     "placeholder": dict,
 }
 _IN_WORDS = {str: "a text", list: "a list", bool: "true or false", dict: "a table like { column = ... }"}
-_TOP_FIELDS = {"businesses", "timestamps", "demo", "labels", "group"}
-_GROUP_FIELDS = {"title", "class", "tables"}
+_TOP_FIELDS = {"businesses", "timestamps", "demo", "labels", "group", "conflicts"}
+_GROUP_FIELDS = {"title", "class", "tables", "history"}
+_WINNERS = ("newer", "bundle", "local")
 
 
 def _texts(value: Any, what: str) -> tuple[str, ...]:
@@ -115,7 +121,9 @@ def _texts(value: Any, what: str) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _rule(table: str, entry: Any, table_class: TableClass, group: str, origin: Origin, where: str) -> TableRule:
+def _rule(
+    table: str, entry: Any, table_class: TableClass, group: str, history: bool, origin: Origin, where: str
+) -> TableRule:
     if not isinstance(entry, dict):
         raise BadCatalogue(f"{where}: the entry of table {table} must be a table like {{ travels_with = [...] }}.")
     for key, value in entry.items():
@@ -142,7 +150,11 @@ def _rule(table: str, entry: Any, table_class: TableClass, group: str, origin: O
         common=entry.get("common", False),
         full_only=entry.get("full_only", False),
         references=MappingProxyType(dict(references)),
-        same_when=tuple(_texts(item, f"{where}: same_when of table {table}") for item in entry.get("same_when", [])),
+        same_when=None
+        if "same_when" not in entry
+        else tuple(_texts(item, f"{where}: same_when of table {table}") for item in entry["same_when"]),
+        greatest=_texts(entry.get("greatest", []), f"{where}: greatest of table {table}"),
+        history=entry.get("history", history),
         placeholder=MappingProxyType(dict(entry["placeholder"])) if "placeholder" in entry else None,
     )
 
@@ -164,8 +176,11 @@ def _rules(data: Mapping[str, Any], origin: Origin, where: str) -> Iterator[Tabl
         tables = group.get("tables", {})
         if not isinstance(tables, dict):
             raise BadCatalogue(f"{where}: write the tables of a group under [group.tables].")
+        history = group.get("history", False)
+        if not isinstance(history, bool):
+            raise BadCatalogue(f"{where}: history of a [[group]] must be true or false.")
         for table, entry in tables.items():
-            yield _rule(table, entry, table_class, str(group.get("title", "")), origin, where)
+            yield _rule(table, entry, table_class, str(group.get("title", "")), history, origin, where)
 
 
 def _parse(text: str, where: str) -> dict[str, Any]:
@@ -195,6 +210,14 @@ def _name(data: Mapping[str, Any], key: str, ours: str, where: str) -> str:
     return value
 
 
+def _winners(data: Mapping[str, Any], where: str) -> Mapping[str, str]:
+    """Which row wins, by table: the [conflicts] of a file."""
+    found = data.get("conflicts", {})
+    if not isinstance(found, dict) or not all(winner in _WINNERS for winner in found.values()):
+        raise BadCatalogue(f'{where}: write [conflicts] with lines like table = "newer" (or "bundle", "local").')
+    return MappingProxyType(dict(found))
+
+
 @cache
 def _platform() -> Catalogue:
     data = _parse(files("agent.tables").joinpath("platform.toml").read_text(encoding="utf-8"), "platform.toml")
@@ -204,6 +227,7 @@ def _platform() -> Catalogue:
         timestamps=tuple(data["timestamps"]),
         demo=data["demo"],
         labels=tuple(data["labels"]),
+        conflicts=_winners(data, "platform.toml"),
     )
 
 
@@ -237,4 +261,5 @@ def load_catalogue(user_text: str | None = None) -> Catalogue:
         timestamps=_texts(data["timestamps"], f"{where}: timestamps") if "timestamps" in data else ours.timestamps,
         demo=_name(data, "demo", ours.demo, where),
         labels=_texts(data["labels"], f"{where}: labels") if "labels" in data else ours.labels,
+        conflicts=MappingProxyType({**ours.conflicts, **_winners(data, where)}),
     )

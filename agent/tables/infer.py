@@ -9,7 +9,7 @@ is a table whose columns that say where it belongs are all gone from this databa
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from agent.tables.catalogue import Catalogue, Origin, TableClass, TableRule, plan_name
@@ -28,6 +28,7 @@ class Classification:
     timestamps: tuple[str, ...]
     demo: str
     labels: tuple[str, ...]
+    conflicts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     def rule(self, table: str) -> TableRule:
         return self.rules[table]
@@ -105,6 +106,7 @@ def classify(schema: Schema, catalogue: Catalogue) -> Classification:
         timestamps=catalogue.timestamps,
         demo=catalogue.demo,
         labels=catalogue.labels,
+        conflicts=catalogue.conflicts,
     )
 
 
@@ -121,7 +123,10 @@ def _fit(rule: TableRule, table: Table, schema: Schema) -> TableRule:
         rule,
         travels_with=tuple(filter(leads_somewhere, rule.travels_with)),
         owners=tuple(filter(leads_somewhere, rule.owners)),
-        same_when=tuple(columns for columns in rule.same_when if set(columns) <= present),
+        same_when=None
+        if rule.same_when is None
+        else tuple(columns for columns in rule.same_when if set(columns) <= present),
+        greatest=tuple(filter(present.__contains__, rule.greatest)),
     )
 
 

@@ -28,7 +28,8 @@ def test_every_column_of_the_catalogue_is_a_column_of_the_platform() -> None:
             *rule.travels_with,
             *rule.owners,
             *rule.references,
-            *(column for key in rule.same_when for column in key),
+            *(column for key in rule.same_when or () for column in key),
+            *rule.greatest,
         }
         assert named | set(rule.placeholder or ()) <= set(tables[name].columns), name
         assert set(rule.references.values()) <= set(tables), name
