@@ -15,7 +15,7 @@ from protocol.platform_json.json_text import Value, as_written, parse, write
 from protocol.platform_json.metadata import Metadata
 
 _SENTENCE = "Imported from a backup file of the platform, which carries no signature; it says of itself: "
-_LONGEST = 300
+_LONGEST = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Provenance:
 
     @classmethod
     def of(cls, metadata: Metadata, *, nulls_left_out: bool) -> Provenance:
-        """The claims of a file's metadata, each shortened to 300 characters."""
+        """The claims of a file's metadata, each shortened to 80 characters."""
         return cls(
             source_node=_short(metadata.source_node),
             source_device=_short(metadata.source_device),
@@ -93,5 +93,5 @@ class Provenance:
 
 
 def _short(text: str) -> str:
-    """At most 300 characters that a manifest can hold."""
+    """At most 80 characters that a manifest can hold."""
     return text.replace("\0", " ").encode("utf-8", "replace").decode()[:_LONGEST]
