@@ -30,11 +30,16 @@ from certs.roster import Member
 from protocol.manifest import Kind, Manifest
 from protocol.messages import Receipt
 from protocol.names import bundle_name
-from protocol.requests import PullRequest
+from protocol.requests import PullKind, PullRequest
 
 log = structlog.get_logger(__name__)
 
 RESUME_WITHIN = timedelta(hours=1)
+_PULLS: dict[Kind, PullKind] = {
+    Kind.BUSINESS: "business-specific",
+    Kind.FULL: "full",
+    Kind.FULL_DEVICE: "full-device",
+}
 
 
 class WrongTarget(OperationError):
@@ -294,7 +299,7 @@ async def pull(
         if manifest.source_node != member.node_id or manifest.kind is not kind:
             raise WrongBundle(f"{member.name} sent another bundle than the one that was asked for.")
 
-    request = PullRequest(kind.value, business, include_demo=include_demo, compress=compress)
+    request = PullRequest(_PULLS[kind], business, include_demo=include_demo, compress=compress)
     try:
         async with network(workspace) as net:
             fetched = await net.client.pull(member.node_id, request, part_for, accept=accept, tell=_telling(progress))
