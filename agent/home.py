@@ -113,7 +113,7 @@ class Home:
         ``identity/`` and ``shop/`` are made by ``certs.store``, whole: that they exist means something.
         """
         folders = [self.path, self.archive, self.spool, self.state, self.logs, self.processes]
-        folders += [self.archive / name for name in ("full", "business", "device")]
+        folders += [self.archive / name for name in ("full", "business", "device", "undo")]
         for folder in folders:
             try:
                 folder.mkdir(mode=0o700, parents=folder == self.path, exist_ok=True)

@@ -208,6 +208,12 @@ class History(Journal):
             await connection.execute(insert(restores).values(values(record)))
         return record
 
+    async def note_restore(
+        self, restore_id: str, *, transaction: str | None = None, undo_path: str | None = None
+    ) -> None:
+        """Note of a running restore what must be known if this process dies now."""
+        await self._change(restores, restore_id, given({"transaction": transaction, "undo_path": undo_path}))
+
     async def end_restore(
         self,
         restore_id: str,

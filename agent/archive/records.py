@@ -103,7 +103,8 @@ class RestoreRecord:
 
     ``mode``: which row wins (``newer``, ``bundle``, ``local``); ``state``: ``running``, ``planned``, ``applied``,
     ``failed``, ``refused``, ``interrupted``; ``counts``: rows in all (``inserted``, ``updated`` ...); ``approver``:
-    who said yes; ``undo_path``: the bundle of the rows as they were, as ``Archive.stored_path`` gives it.
+    who said yes; ``undo_path``: the bundle of the rows as they were, as ``Archive.stored_path`` gives it;
+    ``transaction``: the database's id of the transaction that it is done in.
     """
 
     id: str
@@ -125,6 +126,7 @@ class RestoreRecord:
     error: str | None = None
     plan_digest: str | None = None
     undo_path: str | None = None
+    transaction: str | None = None
     owner: str | None = None
 
 

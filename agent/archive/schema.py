@@ -21,7 +21,7 @@ from sqlalchemy import (
     TypeDecorator,
 )
 
-HEAD = "0002"
+HEAD = "0003"
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -134,6 +134,7 @@ restores = Table(
     Column("error", Text),
     Column("plan_digest", String(100)),
     Column("undo_path", Text),
+    Column("transaction", String(40)),
     Column("owner", String(64)),
     Index("restores_by_time", "started_at"),
     Index("restores_by_state", "state"),

@@ -21,7 +21,8 @@ COMMANDS = {
         "inspect": "look",
         "compare": "compare",
     },
-    "Do": {"backup": "backup", "restore": "restore", "push": "transfer", "pull": "transfer", "revoke": "devices"},
+    "Do": {"backup": "backup", "restore": "restore",
+        "undo": "undo", "push": "transfer", "pull": "transfer", "revoke": "devices"},
     "Look after": {"archive": "archive", "verify": "verify", "drill": "drill", "prune": "prune"},
 }
 MODULES = {name: module for group in COMMANDS.values() for name, module in group.items()}

@@ -26,6 +26,7 @@ from agent.operations.arriving import Arrivals
 from agent.operations.backups import backup_record, make_backup
 from agent.operations.errors import OperationError
 from agent.operations.look import businesses
+from agent.operations.outcomes import settle
 from agent.operations.restores import apply_bundle, in_words, totals
 from agent.operations.workspace import Workspace, utc_now
 from agent.peers.handler import Accept, Decision, Done, IncomingOffer, Part, Peer, Prepared, Refuse, Report
@@ -338,6 +339,7 @@ class Reception:
     async def tidy(self) -> None:
         """At start: throw away what died half way and is too old to go on with; tell the truth about the rest."""
         await self._history.mark_interrupted()
+        await settle(self._workspace, self._history)
         removed: list[Path] = await self._workspace.archive.start()
         dropped = await self.arrivals.clean()
         if removed or dropped:

@@ -7,18 +7,17 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from agent.archive.history import History, new_id
-from agent.archive.records import APPLIED, FAILED, PLANNED, REFUSED, RUNNING, RestoreRecord
+from agent.archive.records import PLANNED, RUNNING, RestoreRecord
 from agent.database.exclusive import RestoreRunning
 from agent.database.merge import Conflicts
 from agent.engine.bundle_file import VerifiedBundle
 from agent.engine.plan import RestorePlan, RestoreResult, TableCounts
 from agent.engine.progress import Progress, silent
 from agent.engine.restore import plan_restore, restore
-from agent.engine.restore_errors import RestoreError
-from agent.operations.errors import Declined, OperationError
+from agent.operations.errors import Declined
 from agent.operations.inspect import verified
+from agent.operations.outcomes import RunningRestore
 from agent.operations.workspace import Workspace, person, utc_now
-from protocol.errors import ProtocolError
 
 Approve = Callable[[VerifiedBundle, RestorePlan], Awaitable[bool]]
 
@@ -81,8 +80,9 @@ async def apply_bundle(
     record = await history.start_restore(
         _record(workspace, bundle, conflicts, RUNNING, approver=approver or person(), transfer_id=transfer_id)
     )
-    try:
-        result = await _after_others(
+    running = RunningRestore(workspace, history, record)
+    return await running.run(
+        lambda: _after_others(
             lambda: restore(
                 workspace.database_url,
                 bundle,
@@ -90,21 +90,14 @@ async def apply_bundle(
                 own_node=workspace.store.identity().node_id,
                 conflicts=conflicts,
                 expected=expected,
+                keeper=running.keeper,
+                started=running.started,
                 progress=progress,
             ),
             wait_seconds,
-        )
-    except BaseException as error:
-        refused = isinstance(error, (RestoreError, ProtocolError, OperationError))
-        await history.end_restore(
-            record.id,
-            REFUSED if refused else FAILED,
-            error_code=str(getattr(error, "code", "unexpected")),
-            error=str(error) or type(error).__name__,
-        )
-        raise
-    await history.end_restore(record.id, APPLIED, counts=totals(result.plan), plan_digest=result.plan.digest)
-    return result
+        ),
+        lambda result: (totals(result.plan), result.plan.digest),
+    )
 
 
 async def _after_others(work: Callable[[], Awaitable[RestoreResult]], wait_seconds: float) -> RestoreResult:
