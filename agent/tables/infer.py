@@ -12,8 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
+from agent.tables.belonging import leads_to_business, open_circles, parents_of, refers_to, required_parents
+from agent.tables.belonging import target_of as target_of
 from agent.tables.catalogue import Catalogue, Origin, TableClass, TableRule, plan_name
-from agent.tables.errors import BadCatalogue, NoBusinesses
+from agent.tables.errors import NoBusinesses
 from agent.tables.schema import Schema, Table, comparable
 
 BUSINESS_COLUMNS = ("businessId", "business_id")
@@ -44,19 +46,6 @@ class Classification:
             if column and column.type.startswith("timestamp"):
                 return name
         return None
-
-
-def target_of(table: Table, column: str, rule: TableRule, schema: Schema) -> tuple[str, str] | None:
-    """The table and column that ``column`` points at: a foreign key of its own, else a declared reference."""
-    key = table.foreign_key_of(column)
-    if key:
-        return key.references, key.references_columns[0]
-    target = rule.references.get(column)
-    if target and target in schema.tables:
-        primary = schema.tables[target].primary_key
-        if primary and len(primary.columns) == 1:
-            return target, primary.columns[0]
-    return None
 
 
 def classify(schema: Schema, catalogue: Catalogue) -> Classification:
@@ -99,7 +88,7 @@ def classify(schema: Schema, catalogue: Catalogue) -> Classification:
             )
         elif name in adrift:
             rules[name] = _with_known(rules[name], adrift[name])
-    _open_circles(schema, rules)
+    open_circles(schema, rules)
     return Classification(
         rules=MappingProxyType(rules),
         businesses=catalogue.businesses,
@@ -164,18 +153,18 @@ def _by_business_columns(table: Table, schema: Schema, catalogue: Catalogue) -> 
             name=plan_name(table.name),
             table_class=TableClass.BUSINESS,
             origin=Origin.INFERRED,
-            travels_with=(name, *(() if column.not_null else _required_parents(table))),
+            travels_with=(name, *(() if column.not_null else required_parents(table))),
             references=MappingProxyType({} if key else {name: catalogue.businesses}),
             why=f"it has {name}",
         )
-    owners = tuple(c.name for c in table.columns if _refers_to(table, c.name, catalogue.businesses))
+    owners = tuple(c.name for c in table.columns if refers_to(table, c.name, catalogue.businesses))
     if not owners:
         return None
     why = "it refers to businesses by " + ", ".join(owners)
     if not any(column.not_null for column in table.columns if column.name in owners):
         # A row that names no business still belongs to the row that it requires.
-        owners += _required_parents(table)
-    several = sum(_refers_to(table, column, catalogue.businesses) for column in owners) > 1
+        owners += required_parents(table)
+    several = sum(refers_to(table, column, catalogue.businesses) for column in owners) > 1
     return TableRule(
         table=table.name,
         name=plan_name(table.name),
@@ -185,39 +174,6 @@ def _by_business_columns(table: Table, schema: Schema, catalogue: Catalogue) -> 
         owners=owners if several else (),
         why=why,
     )
-
-
-def _refers_to(table: Table, column: str, target: str) -> bool:
-    key = table.foreign_key_of(column)
-    return key is not None and key.references == target
-
-
-def _required_parents(table: Table) -> tuple[str, ...]:
-    """Single required columns with a foreign key to another table, in column order."""
-    return tuple(column for column, _ in _parents(table, required=True))
-
-
-def _parents(table: Table, *, required: bool) -> tuple[tuple[str, str], ...]:
-    """Single columns with a foreign key to another table, in column order, each with that table."""
-    found = []
-    for column in table.columns:
-        key = table.foreign_key_of(column.name)
-        if key and key.references != table.name and (column.not_null or not required):
-            found.append((column.name, key.references))
-    return tuple(found)
-
-
-def _leads_to_business(
-    name: str, schema: Schema, rules: Mapping[str, TableRule], businesses: str, path: frozenset[str] = frozenset()
-) -> bool:
-    """Whether rows of the table belong, over whatever they travel with, to a business."""
-    if name == businesses:
-        return True
-    rule = rules.get(name)
-    if rule is None or rule.table_class is not TableClass.BUSINESS or rule.common or name in path:
-        return False
-    targets = (target_of(schema.tables[name], column, rule, schema) for column in rule.travels_with + rule.owners)
-    return any(_leads_to_business(target[0], schema, rules, businesses, path | {name}) for target in targets if target)
 
 
 def _by_relations(
@@ -235,8 +191,8 @@ def _by_relations(
                 continue
             parents = [
                 (column, parent)
-                for column, parent in _parents(schema.tables[name], required=True)
-                if _leads_to_business(parent, schema, rules, catalogue.businesses)
+                for column, parent in parents_of(schema.tables[name], required=True)
+                if leads_to_business(parent, schema, rules, catalogue.businesses)
             ]
             if parents:
                 column, parent = parents[0]
@@ -271,7 +227,7 @@ def _needed(
             needed = key.references
             if needed not in unknown or needed in rules or _device_pointing_at(schema, rules, needed):
                 continue
-            parents = _parents(schema.tables[needed], required=False)
+            parents = parents_of(schema.tables[needed], required=False)
             return {
                 needed: TableRule(
                     table=needed,
@@ -281,48 +237,12 @@ def _needed(
                     travels_with=tuple(
                         column
                         for column, parent in parents
-                        if _leads_to_business(parent, schema, rules, catalogue.businesses)
+                        if leads_to_business(parent, schema, rules, catalogue.businesses)
                     ),
                     why=f"{name} refers to it by {', '.join(key.columns)}",
                 )
             }
     return {}
-
-
-def _open_circles(schema: Schema, rules: dict[str, TableRule]) -> None:
-    """Leave out inferred columns of second rank by which tables would travel with each other in a circle.
-
-    Whose a row is must be found by going up; a circle made by a user's file is refused.
-    """
-    for name, rule in sorted(rules.items()):
-        if rule.origin is Origin.INFERRED and rule.travels_with:
-            first, *others = rule.travels_with
-            kept = tuple(column for column in others if not _circles(name, column, schema, rules))
-            rules[name] = replace(rule, travels_with=(first, *kept))
-    for name, rule in sorted(rules.items()):
-        for column in rule.travels_with + rule.owners:
-            if _circles(name, column, schema, rules):
-                raise BadCatalogue(
-                    f"tables.toml: by {column} of table {name}, tables travel with each other in a circle."
-                )
-
-
-def _circles(name: str, column: str, schema: Schema, rules: Mapping[str, TableRule]) -> bool:
-    """Whether the row that ``column`` names travels, over others, with rows of the same table."""
-    target = target_of(schema.tables[name], column, rules[name], schema)
-    ahead = [target[0]] if target else []
-    seen: set[str] = set()
-    while ahead:
-        above = ahead.pop()
-        if above == name:
-            return True
-        rule = rules[above]
-        if above in seen or rule.common or rule.table_class is not TableClass.BUSINESS:
-            continue
-        seen.add(above)
-        targets = (target_of(schema.tables[above], each, rule, schema) for each in rule.travels_with + rule.owners)
-        ahead += [target[0] for target in targets if target]
-    return False
 
 
 def _device_pointing_at(schema: Schema, rules: Mapping[str, TableRule], name: str) -> str | None:
