@@ -1,0 +1,183 @@
+"""The platform's own backup files: a bundle written as one, one taken into the archive as a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from agent.archive.history import History
+from agent.archive.records import BackupRecord
+from agent.archive.writer import Writer
+from agent.database.connect import connect
+from agent.database.errors import translating
+from agent.database.reflect import reflect
+from agent.engine.bundle_file import verify_bundle
+from agent.engine.export_json import ExportResult, export_json
+from agent.engine.import_json import ImportResult, Live, import_json
+from agent.engine.import_plan import ImportOptions
+from agent.engine.progress import Progress, silent
+from agent.operations.backups import backup_record
+from agent.operations.errors import OperationError
+from agent.operations.inspect import known_as
+from agent.operations.workspace import Workspace, utc_now
+from agent.tables.infer import classify
+from certs.identity import verify_signature
+from protocol.manifest import Manifest
+from protocol.names import bundle_name
+
+
+class FileUnreadable(OperationError):
+    code = "file-unreadable"
+    hint = "Check the name, and that this user may read the file."
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A finished export. ``known`` is how this laptop knows the bundle's maker (see ``inspect``)."""
+
+    file: Path
+    manifest: Manifest
+    result: ExportResult
+    sha256: str
+    known: str
+
+    def as_dict(self) -> dict[str, object]:
+        stats = self.result.metadata.stats
+        return {
+            "file": str(self.file),
+            "format": "json",
+            "compressed": self.file.name.endswith(".gz"),
+            "bytes": self.result.bytes,
+            "sha256": self.sha256,
+            "bundle_id": self.manifest.bundle_id,
+            "kind": self.manifest.kind.value,
+            "made_by": {"node_id": self.manifest.source_node, "known": self.known},
+            "rows": self.manifest.total_rows,
+            "tables": stats.tables if stats else 0,
+            "checksums": dict(self.result.metadata.checksums),
+            "notes": list(self.result.notes),
+            "seconds": round(self.result.seconds, 3),
+        }
+
+
+async def export_bundle(
+    workspace: Workspace, path: Path, *, output: Path | None = None, compress: bool = True, progress: Progress = silent
+) -> Exported:
+    """Write the bundle at ``path`` as a platform backup file: into the present folder, or as ``output`` (a folder, or a
+    file that does not exist; a name that ends in ``.json`` means no compression).
+
+    Raises ``protocol.errors.BundleError`` for a damaged bundle and errors of ``agent.engine`` and ``agent.archive``;
+    then there is no file. Whose bundle it is does not matter: nothing is restored.
+    """
+    bundle = await verify_bundle(path, verify_signature)
+    compress = compress and not (output is not None and output.suffix == ".json")
+    home = workspace.home.ensure()
+    async with workspace.archive.outside(output or Path.cwd()) as writer:
+        result = await export_json(
+            bundle,
+            workspace.catalogue(),
+            writer,
+            home.spool,
+            own_node=workspace.store.identity().node_id,
+            compress=compress,
+            progress=progress,
+        )
+        file = await writer.commit(bundle_name(bundle.manifest, ".json.gz" if compress else ".json"))
+    return Exported(file, bundle.manifest, result, writer.sha256, known_as(workspace, bundle.signer))
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A platform backup file that is now a bundle of the archive, at ``file``. ``source`` is the platform's file."""
+
+    source: Path
+    file: Path
+    record: BackupRecord
+    result: ImportResult
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.result.backup.manifest
+
+    def as_dict(self) -> dict[str, object]:
+        manifest, metadata = self.manifest, self.result.metadata
+        return {
+            "source": str(self.source),
+            "file": str(self.file),
+            "bundle_id": manifest.bundle_id,
+            "kind": manifest.kind.value,
+            "business": {"id": manifest.business.id, "name": manifest.business.name} if manifest.business else None,
+            "created": manifest.created,
+            "says_of_itself": {
+                "node_id": metadata.source_node,
+                "device": metadata.source_device,
+                "created_by": metadata.created_by,
+                "backup_type": metadata.kind.value,
+            },
+            "signed": False,
+            "checksum": "holds" if self.result.checked else "none",
+            "tables": manifest.table_count,
+            "rows": manifest.total_rows,
+            "bytes": self.result.backup.bytes,
+            "sha256": self.record.checksum,
+            "seconds": round(self.result.backup.seconds, 3),
+            "warnings": list(manifest.warnings[1:]),
+        }
+
+
+async def import_file(
+    workspace: Workspace,
+    history: History,
+    path: Path,
+    *,
+    options: ImportOptions = ImportOptions(),  # noqa: B008 - frozen
+    progress: Progress = silent,
+) -> Imported:
+    """Take a platform backup file into the archive: checked, typed by the live schema, sealed by this device.
+
+    The database is not changed. Raises errors of ``protocol.platform_json``, ``agent.engine.import_errors``,
+    ``agent.archive`` and ``agent.database``, and :class:`FileUnreadable`; then nothing was kept.
+    """
+    live = await live_database(workspace)
+    placed: list[tuple[Path, Writer]] = []
+
+    @asynccontextmanager
+    async def into_archive(manifest: Manifest) -> AsyncIterator[Writer]:
+        async with workspace.archive.writer(manifest.kind.value) as writer:
+            yield writer
+            placed.append((await writer.commit(bundle_name(manifest)), writer))
+
+    try:
+        result = await import_json(
+            path, live, workspace.origin(), into_archive, now=utc_now, options=options, progress=progress
+        )
+    except OSError as error:
+        raise FileUnreadable(f"{path} cannot be read: {error.strerror or error}.") from error
+    ((file, writer),) = placed
+    record = backup_record(
+        workspace,
+        result.backup.manifest,
+        file,
+        size=writer.size,
+        raw_size=result.backup.raw_bytes,
+        checksum=writer.sha256,
+        came="imported",
+    )
+    metadata = result.metadata
+    claims = {"file": path.name, "node_id": metadata.source_node, "device": metadata.source_device}
+    record = await history.add_backup(replace(record, options={**record.options, "imported_from": claims}))
+    return Imported(path, file, record, result)
+
+
+async def live_database(workspace: Workspace) -> Live:
+    """The live schema, its classification and the server's version."""
+    connection = await connect(workspace.database_url, application_name="backroom: import")
+    try:
+        with translating("Looking at the database"):
+            schema = await reflect(connection)
+            version = ".".join(str(part) for part in connection.get_server_version()[:2])
+            return Live(schema, classify(schema, workspace.catalogue()), version)
+    finally:
+        await connection.close(timeout=5)
