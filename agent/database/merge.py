@@ -32,6 +32,7 @@ class Verdict(StrEnum):
     UNDATED = "undated"  # an update that won without a usable timestamp
     KEPT = "kept"
     STUB = "stub"
+    RAISED = "raised"  # an update of the counters alone: the row here wins, or is equal but for them
 
 
 WRITTEN = (Verdict.INSERT, Verdict.UPDATE, Verdict.UNDATED)
@@ -44,7 +45,11 @@ class Merge:
 
     ``identity`` tells rows apart; without one, whole rows are counted. ``compared`` are the columns that decide
     whether two rows differ, and that an update sets (references to device rows are not among them). ``clock`` is the
-    column that says when a row was changed. ``stub`` rows are only ever inserted.
+    column that says when a row was changed. ``stub`` rows are only ever inserted. Of ``greatest`` columns the greater
+    value stays, whichever row wins.
+
+    ``reading`` is what the live rows are read from, where ids change before the rows are written: the table as it
+    will be then.
     """
 
     stage: Stage
@@ -53,6 +58,8 @@ class Merge:
     clock: str | None
     conflicts: Conflicts
     stub: bool
+    greatest: tuple[str, ...] = ()
+    reading: str = ""
 
     @property
     def verdicts(self) -> str:
@@ -61,6 +68,11 @@ class Merge:
     @property
     def live(self) -> str:
         return qualified(self.stage.table)
+
+    @property
+    def rows(self) -> str:
+        """The live rows to compare with, for a FROM clause."""
+        return self.reading or self.live
 
     def chosen(self, *verdicts: Verdict, alias: str = "s") -> str:
         """Boolean SQL: the staged row ``alias`` has one of these verdicts."""
@@ -79,9 +91,12 @@ class Judged:
     fingerprint: str
 
 
-async def judge(connection: asyncpg.Connection, merge: Merge) -> Judged:
-    """Fill the verdict table of ``merge`` and count it."""
+async def judge(connection: asyncpg.Connection, merge: Merge, *, again: bool = False) -> Judged:
+    """Fill the verdict table of ``merge`` and count it; ``again`` where the staged rows have changed since."""
+    await _raise_counters(connection, merge)
     sql = await _verdict_sql(connection, merge)
+    if again:
+        await connection.execute(f"DROP TABLE {merge.verdicts}")
     await connection.execute(f"CREATE TEMP TABLE backroom_verdict_{merge.stage.index} ON COMMIT DROP AS {sql}")
     rows = await connection.fetch(
         "SELECT verdict, count(*) AS rows, sum(mark::numeric)::text AS marks "
@@ -90,6 +105,17 @@ async def judge(connection: asyncpg.Connection, merge: Merge) -> Judged:
     return Judged(
         {Verdict(row["verdict"]): row["rows"] for row in rows},
         ";".join(f"{row['verdict']}:{row['rows']}:{row['marks']}" for row in rows),
+    )
+
+
+async def _raise_counters(connection: asyncpg.Connection, merge: Merge) -> None:
+    """Raise the staged counters to the live ones, where those are greater."""
+    if not merge.greatest or not merge.identity:
+        return
+    sets = ", ".join(f"{quote(name)} = greatest(s.{quote(name)}, l.{quote(name)})" for name in merge.greatest)
+    less = " OR ".join(f"l.{quote(name)} > s.{quote(name)}" for name in merge.greatest)
+    await connection.execute(
+        f"UPDATE {merge.stage.relation} AS s SET {sets} FROM {merge.rows} l WHERE {merge.same_row()} AND ({less})"
     )
 
 
@@ -105,7 +131,7 @@ def _keyed_sql(merge: Merge) -> str:
     mark = _mark(_text((*merge.identity, *merge.compared), "l"), _text(merge.identity, "s"))
     return (
         f"SELECT * FROM (SELECT s.ctid AS staged, {_case(merge)} AS verdict, {mark} AS mark "
-        f"FROM {merge.stage.relation} s LEFT JOIN {merge.live} l ON {merge.same_row()}) judged "
+        f"FROM {merge.stage.relation} s LEFT JOIN {merge.rows} l ON {merge.same_row()}) judged "
         "WHERE verdict IS NOT NULL"
     )
 
@@ -119,23 +145,36 @@ def _case(merge: Merge) -> str:
         return f"CASE {missing} END"
     staged, live = record(merge.compared, "s"), record(merge.compared, "l")
     equal = f"WHEN NOT {staged} *<> {live} THEN NULL"
+    if not merge.greatest:
+        return f"CASE {missing} {equal} {_winner(merge, merge.compared)} END"
+    others = tuple(name for name in merge.compared if name not in merge.greatest)
+    rest = f"WHEN NOT {record(others, 's')} *<> {record(others, 'l')} THEN '{Verdict.RAISED}'" if others else ""
+    winner = f"CASE {_winner(merge, others)} END" if others else f"'{Verdict.RAISED}'"
+    raised = f"{record(merge.greatest, 's')} *<> {record(merge.greatest, 'l')}"
+    return (
+        f"CASE {missing} {equal} {rest} WHEN {raised} AND coalesce({winner}, '{Verdict.KEPT}') = '{Verdict.KEPT}' "
+        f"THEN '{Verdict.RAISED}' ELSE {winner} END"
+    )
+
+
+def _winner(merge: Merge, columns: tuple[str, ...]) -> str:
+    """The rest of a CASE over two rows that differ, by the content of ``columns`` where nothing else tells."""
     match merge.conflicts:
         case Conflicts.BUNDLE:
-            decided = f"ELSE '{Verdict.UPDATE}'"
+            return f"ELSE '{Verdict.UPDATE}'"
         case Conflicts.LOCAL:
-            decided = f"ELSE '{Verdict.KEPT}'"
+            return f"ELSE '{Verdict.KEPT}'"
         case Conflicts.NEWER:
-            decided = _newer(merge)
-    return f"CASE {missing} {equal} {decided} END"
+            return _newer(merge, columns)
 
 
-def _newer(merge: Merge) -> str:
+def _newer(merge: Merge, compared: tuple[str, ...]) -> str:
     if merge.clock is None:
         return f"ELSE '{Verdict.UNDATED}'"
     theirs, ours = f"s.{quote(merge.clock)}", f"l.{quote(merge.clock)}"
     # At equal times the content decides, in the same way on every laptop; in name order, for columns may be in
     # another order there. Text that is equal though the images differ (a NaN with a sign) is left as it is.
-    columns = sorted(merge.compared)
+    columns = sorted(compared)
     their_digest, our_digest = (f'md5({_text(columns, alias)}) COLLATE "C"' for alias in ("s", "l"))
     return (
         f"WHEN {theirs} IS NULL OR {ours} IS NULL THEN '{Verdict.UNDATED}' "
@@ -152,7 +191,7 @@ def _keyless_sql(merge: Merge) -> str:
         f"SELECT s.staged, '{Verdict.INSERT}'::text AS verdict, {_mark('s.content')} AS mark FROM "
         f"(SELECT s.ctid AS staged, {staged} AS content, row_number() OVER (PARTITION BY {staged}) AS place "
         f"FROM {merge.stage.relation} s) s "
-        f"LEFT JOIN (SELECT {live} AS content, count(*) AS rows FROM {merge.live} l GROUP BY 1) l "
+        f"LEFT JOIN (SELECT {live} AS content, count(*) AS rows FROM {merge.rows} l GROUP BY 1) l "
         "ON l.content = s.content WHERE s.place > coalesce(l.rows, 0)"
     )
 

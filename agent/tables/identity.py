@@ -59,7 +59,7 @@ def natural_keys(name: str, schema: Schema, classification: Classification) -> t
     key = only_key(table)
     if key is None or rule.table_class is not TableClass.BUSINESS or name == classification.businesses:
         return ()
-    if rule.same_when == ():
+    if rule.same_when == () or any(key in foreign.columns for foreign in table.foreign_keys):
         return ()
     found = [
         UniqueKey("same_when " + ", ".join(columns), columns, nulls_not_distinct=True)
