@@ -17,12 +17,16 @@ block for a file access (and for another writer), so async callers run the writi
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
+
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from certs import certificates, files, keys
 from certs.authority import Authority, Membership
-from certs.errors import AlreadyInShop, BadCertificate, WrongShop
+from certs.errors import AlreadyInShop, BadCertificate, WrongKit, WrongShop
 from certs.governing import Governing
 from certs.identity import Identity, check_name
+from certs.kit import Kit
 from certs.reading import ShopState, TlsFiles, utc_now
 from certs.roster import Roster, SignedRoster
 
@@ -94,6 +98,54 @@ class Store(Governing):
                 self._keep_roster(shop.signed_roster, accepted)
                 self._write_certificate(membership.certificate, accepted)
         return self.require_shop()
+
+    def kit(self) -> Kit:
+        """All that makes this laptop this device, for a recovery kit. Raises `NoIdentity`."""
+        identity, shop = self.identity(), self.shop()
+        if shop is None:
+            return Kit(self.clock(), identity)
+        authority = self.authority()
+        key = None if authority is None else keys.private_to_pem(authority.private_key)
+        own = self._read_certificate(self._identity / "device.pem")
+        membership = Membership(shop.certificate, shop.authority, shop.signed_roster.encode())
+        return Kit(self.clock(), replace(identity, certificate=own), membership, key)
+
+    def take_kit(self, kit: Kit) -> Identity:
+        """Make this laptop the device of a recovery kit.
+
+        A key that was made here and never joined a shop gives way. Where this laptop is that device already, what is
+        missing comes back and a newer roster stays. Raises `WrongKit` where it is another device of a shop.
+        """
+        with files.locked(self._lock):
+            present = self._device_key()
+            shop = self.shop()
+            if shop is not None and (kit.shop is None or present != kit.identity.private_key.public_key()):
+                raise WrongKit(f"This laptop is another device of {shop.shop_name} already.")
+            if shop is not None and kit.roster is not None and shop.shop_id != kit.roster.roster.shop_id:
+                raise WrongKit(f"This laptop belongs to {shop.shop_name}, the recovery kit to another shop.")
+            files.replace_private(self._identity / "device.pem", certificates.to_pem(kit.identity.certificate))
+            files.replace_private(self._identity / "name", kit.identity.name.encode())
+            files.replace_private(self._identity / "device.key", keys.private_to_pem(kit.identity.private_key))
+            if shop is None and kit.shop is not None:
+                self._found(kit.shop, kit.authority)
+            elif shop is not None and kit.roster is not None:
+                self._take_back(shop, kit)
+        return self.identity()
+
+    def _take_back(self, shop: ShopState, kit: Kit) -> None:
+        """What the kit has and this laptop lacks: a newer roster, the key of the present authority."""
+        assert kit.roster is not None
+        if kit.roster.roster.version > shop.roster.version:
+            self._keep_roster(shop.signed_roster, shop.signed_roster.accept(kit.roster.encode()))
+        authority = self.require_shop().authority
+        if kit.authority is not None and self.authority() is None and kit.roster.authority == authority:
+            files.replace_private(self._shop / "authority.key", kit.authority)
+
+    def _device_key(self) -> ec.EllipticCurvePublicKey | None:
+        path = self._identity / "device.key"
+        if not path.exists():
+            return None
+        return keys.private_from_pem(path.read_bytes(), where=str(path)).public_key()
 
     def _refuse_second_shop(self) -> None:
         shop = self.shop()

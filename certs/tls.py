@@ -16,7 +16,7 @@ from datetime import datetime
 from certs import certificates
 from certs.certificates import node_id_of_certificate
 from certs.errors import BadCertificate, HandshakeFailed, NoCertificate, TrustError, WrongNode, WrongShop
-from certs.keys import short_id
+from certs.keys import short_id, spki
 from certs.roster import Member, Roster
 from certs.store import Store
 
@@ -146,18 +146,46 @@ def check_peer(roster: Roster, node_id: str, expected: str | None = None) -> Mem
     return roster.require(node_id)
 
 
+def reload(context: ssl.SSLContext, store: Store) -> None:
+    """Let the connections that follow use this device's present certificate and know the shop's present authority."""
+    paths = store.tls_files()
+    context.load_cert_chain(paths.certificate, paths.key)
+    context.load_verify_locations(paths.authority)
+
+
 def authenticate(
-    ssl_object: ssl.SSLObject | ssl.SSLSocket, roster: Roster, now: datetime, expected: str | None = None
+    ssl_object: ssl.SSLObject | ssl.SSLSocket,
+    roster: Roster,
+    now: datetime,
+    expected: str | None = None,
+    *,
+    dates: bool = True,
 ) -> Member:
     """Who is at the other end of a connection: key, names and dates of the certificate, then `check_peer`.
 
-    `now` is UTC. Raises what `check_peer` raises, `ExpiredCertificate` and `CertificateNotYetValid` with both times,
+    `now` is UTC. Without `dates` a certificate that is out of its time passes: for asking clocks and renewing, nothing
+    else. Raises what `check_peer` raises, `ExpiredCertificate` and `CertificateNotYetValid` with both times,
     `BadCertificate`, `NoCertificate`.
     """
     certificate = _peer_certificate(ssl_object)
     member = check_peer(roster, node_id_of_certificate(certificate), expected)
-    certificates.check_dates(certificate, now)
+    if dates:
+        certificates.check_dates(certificate, now)
     return member
+
+
+def peer_public_key(ssl_object: ssl.SSLObject | ssl.SSLSocket) -> bytes:
+    """The public key (SPKI DER) that the other end has proved. Raises `NoCertificate`, `BadCertificate`."""
+    return spki(certificates.public_key(_peer_certificate(ssl_object)))
+
+
+def peer_dates(ssl_object: ssl.SSLObject | ssl.SSLSocket, now: datetime) -> TrustError | None:
+    """What is wrong with the dates of the other end's certificate at this time, or None."""
+    try:
+        certificates.check_dates(_peer_certificate(ssl_object), now)
+    except TrustError as error:
+        return error
+    return None
 
 
 def _described(roster: Roster, node_id: str) -> str:

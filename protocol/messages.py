@@ -8,7 +8,7 @@ Pulls, businesses and comparisons are in ``protocol.requests``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, cast
 
@@ -21,6 +21,8 @@ MAX_MANIFEST_BYTES = 8 << 20
 MAX_BUNDLE_BYTES = 1 << 42
 """Bound on a bundle's declared size (4 TiB); a receiver has its own, lower one."""
 MAX_TABLES = 10_000
+MAX_CLONES = 100
+"""Bound on the clone alarms in one hello."""
 RECEIPT_CONTEXT = b"backroom receipt v1\x00"
 """What the signature of a receipt covers before its body, so that no other signed bytes can pass for a receipt."""
 
@@ -42,7 +44,11 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Hello(Message):
-    """Who answers at an address. ``time`` is the answerer's clock; ``versions`` are the protocol versions it speaks."""
+    """Who answers at an address. ``time`` is the answerer's clock; ``versions`` are the protocol versions it speaks.
+
+    ``instance`` tells copies of a device apart; ``clones`` are the standing clone alarms, by node ID the number of
+    alarms about it that were settled before.
+    """
 
     node_id: str
     name: str
@@ -51,6 +57,8 @@ class Hello(Message):
     versions: tuple[int, ...]
     roster_version: int
     time: datetime
+    instance: str = ""
+    clones: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def decode(cls, data: bytes) -> Hello:
@@ -64,6 +72,8 @@ class Hello(Message):
             versions=f.numbers("versions", 100),
             roster_version=f.number("roster_version"),
             time=f.moment("time"),
+            instance=f.text("instance"),
+            clones=f.mapping("clones", MAX_CLONES, as_count),
         )
 
 

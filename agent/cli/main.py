@@ -12,6 +12,17 @@ from agent.cli.output import Output
 # Name of the command -> module below agent.cli.commands, and where it stands in the help.
 COMMANDS = {
     "Set up": {"init": "setup", "shop": "shop", "invite": "shop", "join": "shop", "run": "run", "demo": "demo"},
+    "Trust": {
+        "device": "devices",
+        "clone": "devices",
+        "requests": "requests",
+        "approve": "requests",
+        "decline": "requests",
+        "permissions": "requests",
+        "authority": "identity",
+        "renew": "identity",
+        "identity": "identity",
+    },
     "See": {
         "status": "status",
         "devices": "devices",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from agent.operations.network import network
 from agent.operations.workspace import Workspace, utc_now
 from agent.peers.errors import PeerError
-from certs.roster import Member
+from certs.roster import Member, Right
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,15 @@ class Device:
     software: str = ""
     clock_ahead: float = 0.0
     why_not: str = ""
+    clone: bool = False
+
+    @property
+    def remark(self) -> str:
+        """What people should see beside it: an alarm first, then why it is not there, its label and limits."""
+        known = ((right, self.member.limits.of(right)) for right in Right)
+        limits = [f"may {right} {len(listed)}" for right, listed in known if listed is not None]
+        alarm = "CLONE ALARM" if self.clone else ""
+        return "; ".join(filter(None, (alarm, self.why_not, self.member.label, *limits)))
 
     def as_dict(self) -> dict[str, object]:
         return {
@@ -36,6 +45,10 @@ class Device:
             "software": self.software,
             "clock_ahead_seconds": round(self.clock_ahead, 1),
             "why_not": self.why_not,
+            "label": self.member.label,
+            "replaces": self.member.replaces,
+            **{f"may_{right}": _listed(self.member.limits.of(right)) for right in Right},
+            "clone_alarm": self.clone,
         }
 
 
@@ -60,7 +73,12 @@ async def devices(workspace: Workspace, *, within: float = 4.0) -> tuple[Device,
         else:
             ahead = (answer.time - now).total_seconds()
             found.append(Device(member, False, True, software=answer.software, clock_ahead=ahead))
-    return tuple(found)
+    alarms = workspace.clones.alarms()
+    return tuple(replace(each, clone=each.member.node_id in alarms) for each in found)
+
+
+def _listed(limit: frozenset[str] | None) -> list[str] | None:
+    return None if limit is None else sorted(limit)
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,10 @@ async def network(workspace: Workspace, *, discovery: Discovery | None = None) -
             except DiscoveryError as error:
                 log.warning("no discovery", reason=str(error))
         directory = Directory(
-            workspace.store, discovery=discovery, state=workspace.home.state / "peers.json", manual=manual
+            workspace.store,
+            discovery=discovery,
+            state=workspace.home.state / "peers.json",
+            manual=manual,
+            clones=workspace.clones,
         )
         yield Network(PeerClient(directory), directory, discovery)

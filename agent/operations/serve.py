@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import structlog
 
 from agent.operations.network import DEFAULT_PORT, Network, interfaces, network
 from agent.operations.receive import Reception
+from agent.operations.renewing import keep_certificate
 from agent.operations.shops import serve_invitations
+from agent.operations.trusting import TrustDesk
 from agent.operations.workspace import Workspace
 from agent.peers.discovery import Discovery, Sighting
 from agent.peers.errors import DiscoveryError, PeerError
@@ -46,11 +49,12 @@ async def serving(workspace: Workspace) -> AsyncIterator[PeerServer]:
 
     def clash(node_id: str) -> None:
         log.error("another device uses this laptop's ID", node=node_id)
+        workspace.clones.alarm(node_id, ("mdns",))
 
     async with workspace.history() as history:
         reception = Reception(workspace, history)
         await reception.tidy()
-        server = await _listen(workspace, reception)
+        server = await _listen(workspace, reception, TrustDesk(workspace, history))
         try:
             discovery: Discovery | None = Discovery(
                 interfaces=interfaces(workspace.config), on_change=seen, on_clash=clash
@@ -68,6 +72,7 @@ async def serving(workspace: Workspace) -> AsyncIterator[PeerServer]:
                         tasks.create_task(_keep_roster(workspace, net, news)),
                         tasks.create_task(serve_invitations(workspace, discovery)),
                         tasks.create_task(_keep_clean(reception)),
+                        tasks.create_task(keep_certificate(workspace, net, server)),
                         tasks.create_task(reception.arrivals.watch()),
                     ]
                     log.info(
@@ -86,18 +91,19 @@ async def serving(workspace: Workspace) -> AsyncIterator[PeerServer]:
             await server.close()
 
 
-async def _listen(workspace: Workspace, reception: Reception) -> PeerServer:
+async def _listen(workspace: Workspace, reception: Reception, trust: TrustDesk) -> PeerServer:
     """A server on the configured port; where the usual port is taken (several agents on one machine), on any."""
     config = workspace.config
     host = config.listen[0] if len(config.listen) == 1 else None
-    server = PeerServer(workspace.store, reception, host=host, port=config.port)
+    make = partial(PeerServer, workspace.store, reception, host=host, trust=trust, clones=workspace.clones)
+    server = make(port=config.port)
     try:
         await server.start()
     except PortTaken as error:
         if config.port != DEFAULT_PORT:
             raise
         log.warning("the usual port is taken, using another", reason=str(error))
-        server = PeerServer(workspace.store, reception, host=host, port=0)
+        server = make(port=0)
         await server.start()
     return server
 

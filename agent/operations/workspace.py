@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from agent.archive.folder import Archive
     from agent.archive.history import History
     from agent.engine.backup import Origin
+    from agent.peers.clones import Clones
     from agent.tables.catalogue import Catalogue
     from certs.store import Store
 
@@ -47,6 +48,13 @@ class Workspace:
         from certs.store import Store
 
         return Store(self.home.path)
+
+    @cached_property
+    def clones(self) -> Clones:
+        """The clone alarms, and what tells this data folder from a copy of it."""
+        from agent.peers.clones import Clones
+
+        return Clones(self.home, self.store)
 
     @cached_property
     def archive(self) -> Archive:

@@ -16,7 +16,9 @@ from pathlib import Path
 
 import structlog
 
+from agent.peers import clocks
 from agent.peers.address import Address, Origin
+from agent.peers.clones import Clones
 from agent.peers.discovery import Discovery
 from agent.peers.errors import BadAnswer, NotFound, NotTrusted, PeerError, Refused, TooOld, Unreachable, WrongDevice
 from agent.peers.limits import DEFAULT_CLIENT_LIMITS, ClientLimits
@@ -48,8 +50,10 @@ class Directory:
         manual: Sequence[Address] = (),
         limits: ClientLimits = DEFAULT_CLIENT_LIMITS,
         within: float = 3.0,
+        clones: Clones | None = None,
     ) -> None:
         self.store = store
+        self.clones = clones
         self.limits = limits
         self._discovery = discovery
         self._state = state
@@ -133,22 +137,34 @@ class Directory:
 
     async def who_is_at(self, address: Address) -> Hello:
         """Which device of the shop answers at an address. Raises ``PeerError``."""
-        async with Link(self.store, address, None, self.limits) as link:
-            hello = await link.hello()
+        async with self._link(address, None) as link:
+            hello = await self._greet(link)
             await self._remember(hello.node_id, address)
             return hello
 
     async def _try(self, node_id: str, address: Address, failures: dict[Address, PeerError]) -> Link:
-        link = Link(self.store, address, node_id, self.limits)
+        link = self._link(address, node_id)
         try:
             await link.open()
-            await link.hello()
+            await self._greet(link)
         except BaseException as error:
-            if isinstance(error, PeerError):
-                failures[address] = error
             await link.close()
+            if isinstance(error, PeerError):
+                failures[address] = judged = await clocks.judged(self.store, address, node_id, self.limits, error)
+                raise judged from error
             raise
         return link
+
+    def _link(self, address: Address, node_id: str | None) -> Link:
+        instance = self.clones.instance if self.clones is not None else ""
+        return Link(self.store, address, node_id, self.limits, instance=instance)
+
+    async def _greet(self, link: Link) -> Hello:
+        hello = await link.hello()
+        if self.clones is not None:
+            self.clones.seen(hello.node_id, hello.instance, str(link.address))
+            self.clones.told(hello.name, hello.clones)
+        return hello
 
     async def _remember(self, node_id: str, address: Address) -> None:
         old = self._good.get(node_id, ())

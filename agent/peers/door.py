@@ -29,7 +29,7 @@ from certs.tls import explain
 
 log = structlog.get_logger(__name__)
 
-SWEEP_SECONDS = 1.0
+SWEEP_SECONDS = 0.5
 
 
 @dataclass(slots=True, eq=False)

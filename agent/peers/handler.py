@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from certs.roster import Member, Role
+from certs.roster import NO_LIMITS, Limits, Member, Role
 from protocol.manifest import Manifest
 from protocol.messages import Phase, Problem, SignedReceipt
 from protocol.requests import BusinessList, CompareRequest, PullRequest, RowHashes, RowHashRequest, TableDigest
@@ -24,6 +24,8 @@ class Peer:
     name: str
     role: Role
     address: str
+    limits: Limits = NO_LIMITS
+    replaces: str | None = None
 
     @property
     def admin(self) -> bool:
@@ -33,7 +35,7 @@ class Peer:
     @classmethod
     def of(cls, member: Member, address: str) -> Peer:
         """The peer that a roster entry describes."""
-        return cls(member.node_id, member.name, member.role, address)
+        return cls(member.node_id, member.name, member.role, address, member.limits, member.replaces)
 
 
 class Part(Protocol):

@@ -22,6 +22,7 @@ log = structlog.get_logger(__name__)
 
 CONTENT_TYPE = "application/msgpack"
 NODE_HEADER = "Backroom-Node"
+INSTANCE_HEADER = "Backroom-Instance"
 OFFSET_HEADER = "Upload-Offset"
 LENGTH_HEADER = "Upload-Length"
 COMPLETE_HEADER = "Upload-Complete"

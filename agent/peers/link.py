@@ -43,16 +43,26 @@ class Link:
     """A peer at an address. Use as ``async with Link(...) as link``; nothing is sent before it is asked for.
 
     ``node_id`` is who must answer there; with None anyone of the shop may, and ``member`` says who did.
+    Without ``dates`` its certificate may have ended (see ``peers.trusting``); ``instance`` is shown with every request.
     """
 
     def __init__(
-        self, store: Store, address: Address, node_id: str | None, limits: ClientLimits = DEFAULT_CLIENT_LIMITS
+        self,
+        store: Store,
+        address: Address,
+        node_id: str | None,
+        limits: ClientLimits = DEFAULT_CLIENT_LIMITS,
+        *,
+        instance: str = "",
+        dates: bool = True,
     ) -> None:
         self.address = address
         self.node_id = node_id
         self.member: Member | None = None
         self._store = store
         self._limits = limits
+        self._instance = instance
+        self._dates = dates
         self._session: aiohttp.ClientSession | None = None
         self._proven = False
 
@@ -77,7 +87,7 @@ class Link:
             raise NotTrusted.of(error) from error
         self._session = aiohttp.ClientSession(
             connector=_Connector(self, context, resolver=_Resolver(self.address.host), limit=4, ttl_dns_cache=None),
-            headers={http.NODE_HEADER: identity.node_id},
+            headers={http.NODE_HEADER: identity.node_id, http.INSTANCE_HEADER: self._instance},
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._limits.connect_seconds),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
@@ -203,7 +213,7 @@ class Link:
         """Whether the other end of a connection is who it should be. Raises ``TrustError``."""
         if tls is None:
             raise HandshakeFailed("The connection has no TLS.")
-        self.member = authenticate(tls, self._store.roster(), self._store.clock(), self.node_id)
+        self.member = authenticate(tls, self._store.roster(), self._store.clock(), self.node_id, dates=self._dates)
 
 
 class _Connector(aiohttp.TCPConnector):

@@ -10,6 +10,7 @@ import structlog
 from aiohttp import web
 
 from agent.peers import http
+from agent.peers.clones import Clones
 from agent.peers.handler import Handler, Peer
 from agent.peers.limits import ServerLimits
 from certs.errors import RosterRollback
@@ -22,7 +23,7 @@ log = structlog.get_logger(__name__)
 MAX_ROSTER_BYTES = 1 << 20
 
 
-def hello(store: Store, software: str) -> Hello:
+def hello(store: Store, software: str, clones: Clones | None = None) -> Hello:
     """What this laptop says about itself."""
     identity = store.identity()
     return Hello(
@@ -33,6 +34,8 @@ def hello(store: Store, software: str) -> Hello:
         versions=(PROTOCOL_VERSION,),
         roster_version=store.roster().version,
         time=store.clock(),
+        instance=clones.instance if clones is not None else "",
+        clones=clones.notes() if clones is not None else {},
     )
 
 
@@ -40,13 +43,18 @@ class Questions:
     """The routes for them. ``check`` raises for a peer that may not ask."""
 
     def __init__(
-        self, store: Store, handler: Handler, limits: ServerLimits, check: Callable[[web.Request], Peer], software: str
+        self,
+        store: Store,
+        handler: Handler,
+        limits: ServerLimits,
+        check: Callable[[web.Request], Peer],
+        about: Callable[[], Hello],
     ) -> None:
         self._store = store
         self._handler = handler
         self._limits = limits
         self._check = check
-        self._software = software
+        self._about = about
 
     def routes(self) -> list[web.RouteDef]:
         """What to serve."""
@@ -61,7 +69,7 @@ class Questions:
 
     async def _hello(self, request: web.Request) -> web.Response:
         self._check(request)
-        return http.answer(await asyncio.to_thread(hello, self._store, self._software))
+        return http.answer(await asyncio.to_thread(self._about))
 
     async def _roster(self, request: web.Request) -> web.Response:
         self._check(request)

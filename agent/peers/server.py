@@ -10,24 +10,28 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
+from functools import partial
 from importlib import metadata
 
 import structlog
 from aiohttp import web
 
 from agent.peers import http
+from agent.peers.clocks import CLOCK_PATH
+from agent.peers.clones import Clones
 from agent.peers.door import Door, misdirected
 from agent.peers.errors import PeerError, RequestError
 from agent.peers.handler import Handler, Peer
 from agent.peers.handshake import note_failure
 from agent.peers.limits import DEFAULT_SERVER_LIMITS, ServerLimits
 from agent.peers.pulls import Pulls
-from agent.peers.questions import Questions
+from agent.peers.questions import Questions, hello
+from agent.peers.trusting import RENEWAL_PATH, TrustHandler, Trusting
 from agent.peers.uploads import Uploads
 from certs.errors import TrustError
 from certs.keys import server_name
 from certs.store import Store
-from certs.tls import authenticate, server_context
+from certs.tls import authenticate, peer_dates, peer_public_key, reload, server_context
 from protocol.errors import ProtocolError
 from protocol.messages import Problem, Progress
 
@@ -51,8 +55,12 @@ class PeerServer:
         port: int = 0,
         limits: ServerLimits = DEFAULT_SERVER_LIMITS,
         software: str = "",
+        trust: TrustHandler | None = None,
+        clones: Clones | None = None,
     ) -> None:
         self._store = store
+        self._clones = clones
+        self._context: ssl.SSLContext | None = None
         self._host = host
         self._limits = limits
         self._door: Door | None = None
@@ -60,9 +68,9 @@ class PeerServer:
         self._names: tuple[str, ...] = ()
         self._uploads = Uploads(handler, limits, self._check)
         self._pulls = Pulls(handler, limits, self._check)
-        self._questions = Questions(
-            store, handler, limits, self._check, software or f"backroom {metadata.version('backroom')}"
-        )
+        about = partial(hello, store, software or f"backroom {metadata.version('backroom')}", clones)
+        self._questions = Questions(store, handler, limits, self._check, about)
+        self._trusting = Trusting(trust, limits, self._check, self._proved, about)
         self.port = port
 
     async def __aenter__(self) -> PeerServer:
@@ -75,9 +83,10 @@ class PeerServer:
     async def start(self) -> None:
         """Listen. Raises ``NoShop``, or ``PeerError`` with code ``port-taken``."""
         context = await asyncio.to_thread(server_context, self._store, note_failure)
+        self._context = context
         self._names = (server_name((await asyncio.to_thread(self._store.identity)).node_id), http.ANYONE)
         app = web.Application(middlewares=[self._guard])
-        for part in (self._questions, self._uploads, self._pulls):
+        for part in (self._questions, self._uploads, self._pulls, self._trusting):
             app.router.add_routes(part.routes())
         self._runner = web.AppRunner(
             app,
@@ -114,6 +123,11 @@ class PeerServer:
         await self._pulls.close()
         self._door = None
 
+    async def reload(self) -> None:
+        """Show the present certificate and know the present authority in the connections that follow."""
+        if self._context is not None:
+            await asyncio.to_thread(reload, self._context, self._store)
+
     def drop(self, node_id: str) -> None:
         """Cut every connection of a device at once."""
         if self._door is not None:
@@ -141,14 +155,24 @@ class PeerServer:
         claimed = request.headers.get(http.NODE_HEADER)
         if claimed is None or len(claimed) > 100:
             raise RequestError(400, "bad-request", f"Every request must have the header {http.NODE_HEADER}.")
-        member = authenticate(tls, self._store.roster(), self._store.clock(), claimed)
+        dates = request.path not in (CLOCK_PATH, RENEWAL_PATH)
+        member = authenticate(tls, self._store.roster(), self._store.clock(), claimed, dates=dates)
         if connection.meant is not None and connection.meant not in self._names:
             raise misdirected(member.name, connection.meant)
         if connection.node_id is None:
             if self._door.count(member.node_id) >= self._limits.connections_per_peer:
                 raise RequestError(429, "too-many-connections", f"{member.name} has too many connections open.")
             connection.node_id = member.node_id
+        if self._clones is not None:
+            self._clones.seen(member.node_id, request.headers.get(http.INSTANCE_HEADER, ""), connection.address)
         return Peer.of(member, connection.address)
+
+    def _proved(self, request: web.Request) -> tuple[bytes, bool]:
+        """The public key behind a checked request, and whether its certificate is out of its time."""
+        tls = request.transport.get_extra_info("ssl_object") if request.transport is not None else None
+        if tls is None:
+            raise ConnectionResetError("The connection is gone.")
+        return peer_public_key(tls), peer_dates(tls, self._store.clock()) is not None
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handle) -> web.StreamResponse:

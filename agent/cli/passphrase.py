@@ -1,0 +1,43 @@
+"""Asking for a passphrase: by prompt, from a file, or from the environment; never on the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from agent.cli.run import Refused, Session
+
+VARIABLE = "BACKROOM_PASSPHRASE"
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def passphrase_option(body: F) -> F:
+    """The option ``--passphrase-file``."""
+    option = click.option(
+        "--passphrase-file",
+        metavar="FILE",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help=f"The passphrase is the first line of FILE (else {VARIABLE}, else you are asked).",
+    )
+    decorated: F = option(body)
+    return decorated
+
+
+async def passphrase(session: Session, file: Path | None, *, new: bool = False) -> str:
+    """The passphrase; a ``new`` one is asked for twice."""
+    if file is not None:
+        lines = (await asyncio.to_thread(file.read_text, encoding="utf-8")).splitlines()
+        return lines[0].strip() if lines else ""
+    if given := os.environ.get(VARIABLE):
+        return given
+    if not session.output.interactive:
+        raise Refused("passphrase-needed", "A passphrase is needed.", f"Give --passphrase-file FILE, or {VARIABLE}.")
+    words = "Passphrase (12 letters or more; without it the file cannot be opened)" if new else "Passphrase"
+    return str(
+        await asyncio.to_thread(click.prompt, words, hide_input=True, confirmation_prompt=new, err=True, default="")
+    )

@@ -1,0 +1,127 @@
+"""Certificates that never run out: renewed half a year before their end, and looked at again after every sleep."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+
+from agent.operations.network import Network, network
+from agent.operations.workspace import Workspace
+from agent.peers.errors import NotFound, PeerError
+from agent.peers.server import PeerServer
+from agent.peers.trusting import renewal
+from certs import certificates
+from certs.clock import behind
+from certs.errors import TrustError, WrongShop
+from certs.store import ShopState
+
+log = structlog.get_logger(__name__)
+
+EARLY = timedelta(days=180)
+"""Before its end a certificate is renewed this much earlier: a laptop may lie in a drawer for months."""
+LOOK_SECONDS = 15.0
+AGAIN = timedelta(minutes=10)
+SLEPT = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """``renewed`` by the laptop ``by``, valid ``until``; or it waits there for a yes, as ``text`` says."""
+
+    renewed: bool
+    by: str
+    until: datetime
+    text: str = ""
+
+
+def due(shop: ShopState, now: datetime) -> bool:
+    """Whether the certificate should be renewed: its end is near, or the authority behind it was handed over."""
+    if certificates.expires(shop.certificate) - now < EARLY:
+        return True
+    try:
+        certificates.check_device(shop.certificate, shop.authority)
+    except WrongShop:
+        return True
+    return False
+
+
+async def renew_certificate(workspace: Workspace, *, now: bool = False, net: Network | None = None) -> Renewal:
+    """Renew this laptop's certificate where that is due (or ``now``), from any admin that holds the authority.
+
+    Raises ``TrustError`` and ``PeerError``: the last refusal of those who were asked.
+    """
+    store = workspace.store
+    shop = await asyncio.to_thread(store.require_shop)
+    own = await asyncio.to_thread(store.identity)
+    if not now and not due(shop, store.clock()):
+        return Renewal(False, own.name, certificates.expires(shop.certificate))
+    if await asyncio.to_thread(store.authority) is not None:
+        await asyncio.to_thread(lambda: store.take_certificate(store.renew(own.public_key)))
+        return Renewal(True, own.name, certificates.expires(store.identity().certificate))
+    if net is not None:
+        return await _ask(workspace, shop, net)
+    async with network(workspace) as opened:
+        return await _ask(workspace, shop, opened)
+
+
+async def _ask(workspace: Workspace, shop: ShopState, net: Network) -> Renewal:
+    store = workspace.store
+    own = store.identity().node_id
+    failure: Exception = NotFound("No admin's laptop is in the list of devices.")
+    waiting: Renewal | None = None
+    for member in shop.roster.members:
+        if not member.admin or member.node_id == own:
+            continue
+        try:
+            if net.discovery is not None and not net.directory.candidates(member.node_id):
+                await net.discovery.wait_for(member.node_id, 3.0)
+            answer = await renewal(net.directory, member.node_id)
+            if answer.status == "waiting":
+                waiting = Renewal(False, member.name, certificates.expires(shop.certificate), answer.text)
+                continue
+            await asyncio.to_thread(store.take_certificate, answer.certificate)
+        except (PeerError, TrustError) as error:
+            log.debug("not renewed", admin=member.name, reason=str(error))
+            failure = error
+            continue
+        until = certificates.expires(store.identity().certificate)
+        log.info("certificate renewed", by=member.name, until=until.isoformat())
+        return Renewal(True, member.name, until)
+    if waiting is not None:
+        return waiting
+    raise failure
+
+
+async def keep_certificate(workspace: Workspace, net: Network, server: PeerServer) -> None:
+    """The agent's care: renew in time, use what another process renewed, notice wrong clocks. Until cancelled."""
+    store, loop = workspace.store, asyncio.get_running_loop()
+    stamp, next_try, said = None, store.clock(), ""
+    wall, steady = store.clock(), loop.time()
+    while True:
+        try:
+            shop = await asyncio.to_thread(store.require_shop)
+            files = await asyncio.to_thread(store.tls_files)
+            if stamp not in (None, files.stamp()):
+                await server.reload()
+            stamp = files.stamp()
+            wrong = behind(store.clock(), shop)
+            if wrong is not None and said != str(wrong)[:40]:
+                log.warning("wrong clock", reason=str(wrong))
+            said = str(wrong)[:40] if wrong else ""
+            if due(shop, store.clock()) and store.clock() >= next_try:
+                next_try = store.clock() + AGAIN
+                done = await renew_certificate(workspace, net=net)
+                if not done.renewed:
+                    log.warning("the certificate waits to be renewed", admin=done.by, reason=done.text)
+                continue
+        except (TrustError, PeerError, OSError) as error:
+            log.warning("certificate not renewed", reason=str(error))
+        await asyncio.sleep(LOOK_SECONDS)
+        slept = (store.clock() - wall) - timedelta(seconds=loop.time() - steady)
+        wall, steady = store.clock(), loop.time()
+        if abs(slept) > SLEPT:
+            log.info("woke up", after=str(slept))
+            next_try = wall
