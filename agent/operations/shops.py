@@ -54,6 +54,7 @@ async def open_window(
     workspace: Workspace, role: Role, approve: Callable[[JoinRequest], Awaitable[bool]], *, port: int = 0
 ) -> AsyncIterator[tuple[Code, Window]]:
     """An invitation of this process's own, advertised by mDNS where that works."""
+    workspace.config.device_name()
     code = new_code()
     side = await asyncio.to_thread(invitation, workspace.store, code, role)
     async with network(workspace) as net, Window(side, approve, discovery=net.discovery, port=port) as window:
@@ -71,6 +72,7 @@ async def join_shop(
 
     Raises ``TrustError`` (a wrong code, a full window, another shop) and ``PeerError`` (nobody found or reached).
     """
+    workspace.config.device_name()
     parsed = parse_code(code)
     place = Address.parse(address) if address else None
     identity = workspace.store.identity()
