@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-CLOUD_SCHEMES = ("s3", "gs", "az", "file")
+CLOUD_SCHEMES = ("s3", "gs", "az")
 PASSWORD_VARIABLE = "BACKROOM_DELIVERY_{}_PASSWORD"  # noqa: S105 - the name of a variable
 
 
