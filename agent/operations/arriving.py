@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Coroutine
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -31,13 +32,21 @@ class Arriving(Incoming):
         self._noting = asyncio.Lock()
 
     async def write(self, data: bytes) -> None:
-        """Append ``data``; a transfer that was taken for interrupted goes on."""
+        """Append ``data``; a transfer that was taken for interrupted goes on, and one whose disk is full has failed."""
         await self.goes_on()
-        await super().write(data)
+        await self._kept(super().write(data))
+
+    async def sync(self) -> None:
+        """Bring all that was received to the disk."""
+        await self._kept(super().sync())
 
     async def discard(self) -> None:
         """Delete what was received: the receiver found it damaged."""
         await self._end(FAILED, "damaged", "What came of the bundle was damaged, and was thrown away.")
+        await super().discard()
+
+    async def give_up(self) -> None:
+        """Delete what was received: the sender has something newer."""
         await super().discard()
 
     async def goes_on(self) -> None:
@@ -53,6 +62,13 @@ class Arriving(Incoming):
         if self._moved < time.monotonic() - SILENT_SECONDS:
             message = "The sender fell silent. Run again, the push goes on where it stopped."
             await self._end(INTERRUPTED, "interrupted", message)
+
+    async def _kept(self, work: Coroutine[None, None, None]) -> None:
+        try:
+            await work
+        except ArchiveError as error:
+            await self._end(FAILED, error.code, str(error))
+            raise
 
     async def _end(self, state: str, code: str, message: str) -> None:
         if not self._under_way:
@@ -102,6 +118,8 @@ class Arrivals:
             if left is None or left == bundle_id or each.state == STARTED or not await self._spool.offset(left):
                 continue
             with contextlib.suppress(ArchiveError):
+                if (arriving := self._arriving.get(each.id)) is not None:
+                    await arriving.give_up()
                 async with self._spool.open(left, 0) as part:
                     await part.discard()
 
