@@ -149,7 +149,7 @@ def _case(merge: Merge) -> str:
         return f"CASE {missing} {equal} {_winner(merge, merge.compared)} END"
     others = tuple(name for name in merge.compared if name not in merge.greatest)
     rest = f"WHEN NOT {record(others, 's')} *<> {record(others, 'l')} THEN '{Verdict.RAISED}'" if others else ""
-    winner = f"CASE {_winner(merge, others)} END" if others else f"'{Verdict.RAISED}'"
+    winner = f"CASE WHEN false THEN NULL {_winner(merge, others)} END" if others else f"'{Verdict.RAISED}'"
     raised = f"{record(merge.greatest, 's')} *<> {record(merge.greatest, 'l')}"
     return (
         f"CASE {missing} {equal} {rest} WHEN {raised} AND coalesce({winner}, '{Verdict.KEPT}') = '{Verdict.KEPT}' "

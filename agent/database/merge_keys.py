@@ -99,7 +99,7 @@ async def collisions(
     for place, key in enumerate(merge.stage.table.keys):
         if merge.identity and key.columns == merge.identity and key.plain:
             continue
-        if not merge.identity or not _decided(merge, key):
+        if not merge.identity or not decided(merge, key):
             continue
         parts = await key_parts(connection, merge.stage.table, key)
         relation = await _meet(connection, merge, key, parts, place, updating, victims)
@@ -115,7 +115,7 @@ async def collisions(
     return found, parkings
 
 
-def _decided(merge: Merge, key: UniqueKey) -> bool:
+def decided(merge: Merge, key: UniqueKey) -> bool:
     """Whether the staged columns decide the key: a column that the bundle lacks gets its default, which is no key to
     compare (the constraint itself still holds when the rows are written)."""
     lacking = {column.name for column in merge.stage.table.columns} - set(merge.stage.written)

@@ -94,11 +94,17 @@ def _values(schema: Schema, filling: Filling, columns: Sequence[str]) -> str:
 async def update_rows(connection: asyncpg.Connection, merge: Merge) -> int:
     """Give the live rows the content of the staged rows that won; returns how many were updated."""
     fixed = {column.name for column in merge.stage.table.columns if column.identity == "a"}
-    columns = [name for name in merge.compared if name not in fixed]
+    rows = await _update(connection, merge, [name for name in merge.compared if name not in fixed], *UPDATES)
+    if merge.greatest:
+        rows += await _update(connection, merge, merge.greatest, Verdict.RAISED)
+    return rows
+
+
+async def _update(connection: asyncpg.Connection, merge: Merge, columns: Sequence[str], *verdicts: Verdict) -> int:
     sets = ", ".join(f"{quote(name)} = s.{quote(name)}" for name in columns)
     status = await connection.execute(
         f"UPDATE {merge.live} AS l SET {sets} FROM {merge.stage.relation} s "
-        f"WHERE {merge.chosen(*UPDATES)} AND {merge.same_row()}"
+        f"WHERE {merge.chosen(*verdicts)} AND {merge.same_row()}"
     )
     return _affected(status)
 

@@ -18,7 +18,8 @@ class TableCounts:
     ``insert``: not here yet (stubs included). ``update``: here, and the bundle's row wins. ``unchanged``: equal.
     ``kept``: different, and the row here wins. ``stub``: a row of another business that is here already, not touched.
     ``delete``: rows here that go. Of the rows to insert or update, ``undated`` win without a usable timestamp and
-    ``duplicate`` would collide with another row here.
+    ``duplicate`` would collide with another row here. ``reidentified``: rows here that take the bundle's id, whatever
+    else becomes of them. ``left_out``: rows of the bundle that were to stay out, or that need such a row.
     """
 
     insert: int = 0
@@ -29,16 +30,18 @@ class TableCounts:
     stub: int = 0
     undated: int = 0
     duplicate: int = 0
+    reidentified: int = 0
+    left_out: int = 0
 
     @property
     def rows(self) -> int:
         """Rows of the bundle that are counted here."""
-        return self.insert + self.update + self.unchanged + self.kept + self.stub
+        return self.insert + self.update + self.unchanged + self.kept + self.stub + self.left_out
 
     @property
     def changes(self) -> int:
-        """Rows here that are written."""
-        return self.insert + self.update + self.delete
+        """Writes to rows here; a row that takes another id and other content counts twice."""
+        return self.insert + self.update + self.delete + self.reidentified
 
     def __add__(self, other: TableCounts) -> TableCounts:
         return TableCounts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
@@ -64,6 +67,52 @@ class Duplicate:
 
 
 @dataclass(frozen=True, slots=True)
+class Reidentified:
+    """Rows here that are the same thing as rows of the bundle and take their ids. ``examples``: old and new id."""
+
+    table: str
+    rows: int
+    examples: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Unclear:
+    """Rows of the bundle that meet several rows here, or one whose new id another row has. ``examples`` pair the id in
+    the bundle with one here."""
+
+    table: str
+    rows: int
+    examples: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        pairs = "; ".join(f"{theirs} in the bundle, {ours} here" for theirs, ours in self.examples[:4])
+        return f"{self.table}: {self.rows} of which it is not clear which row here they are ({pairs})"
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """Rows here that go, since the bundle lacks them. ``examples`` are their keys, as text."""
+
+    table: str
+    rows: int
+    examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Renumbered:
+    """A row of the bundle that gets another number, since its own is another row's here."""
+
+    table: str
+    row: str
+    column: str
+    old: str
+    new: str
+
+    def __str__(self) -> str:
+        return f"{self.table}: {self.old} becomes {self.new} in {self.column}"
+
+
+@dataclass(frozen=True, slots=True)
 class Placeholder:
     """Inactive rows of a device table, made here because rows of the bundle require one."""
 
@@ -74,7 +123,7 @@ class Placeholder:
 
 @dataclass(frozen=True, slots=True)
 class Cleared:
-    """References to device rows that this laptop does not have: they become NULL in the inserted rows."""
+    """References to rows that stay out (another laptop's device rows, rows left out): they become NULL."""
 
     table: str
     columns: tuple[str, ...]
@@ -112,6 +161,11 @@ class RestorePlan:
     cleared: tuple[Cleared, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     warnings: tuple[str, ...] = ()
+    reidentified: tuple[Reidentified, ...] = ()
+    unclear: tuple[Unclear, ...] = ()
+    deleted: tuple[Deleted, ...] = ()
+    renumbered: tuple[Renumbered, ...] = ()
+    choices: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def totals(self) -> TableCounts:
@@ -132,6 +186,11 @@ class RestorePlan:
             "placeholders": [asdict(item) for item in self.placeholders],
             "cleared": [asdict(item) for item in self.cleared],
             "skipped": [asdict(item) for item in self.skipped],
+            "reidentified_rows": [asdict(item) for item in self.reidentified],
+            "unclear": [asdict(item) for item in self.unclear],
+            "deleted_rows": [asdict(item) for item in self.deleted],
+            "renumbered": [asdict(item) for item in self.renumbered],
+            "choices": dict(self.choices),
             "warnings": list(self.warnings),
         }
 
@@ -163,6 +222,8 @@ def _totals(counts: TableCounts) -> dict[str, int]:
         "stubs": counts.stub,
         "undated": counts.undated,
         "duplicates": counts.duplicate,
+        "reidentified": counts.reidentified,
+        "left_out": counts.left_out,
     }
 
 

@@ -6,7 +6,8 @@ from agent.database.merge import UPDATES, Merge, Verdict
 from agent.database.names import quote
 from agent.database.placeholders import missing_keys
 from agent.database.undo import Change, Recorder
-from agent.engine.apply import Work, due_placeholders
+from agent.engine.apply import due_placeholders
+from agent.engine.apply_work import Work
 from agent.engine.plan import RestorePlan
 
 

@@ -14,13 +14,16 @@ from agent.database.merge import Conflicts
 from agent.database.reflect import reflect
 from agent.database.transaction import Connection, Isolation, commit_surely, open_transaction, transaction_id
 from agent.database.undo import Recorder
-from agent.engine.apply import Work, make_plan, prepare, write
+from agent.engine.apply import write
+from agent.engine.apply_plan import make_plan
+from agent.engine.apply_work import Work, prepare
 from agent.engine.bundle_file import BundleSource
+from agent.engine.choices import NO_CHOICES, Choices
 from agent.engine.plan import RestorePlan, RestoreResult
 from agent.engine.progress import Progress, Step, silent
 from agent.engine.record import record
 from agent.engine.restore_entries import select_entries
-from agent.engine.restore_errors import DuplicateRows, NotABackup, PlanChanged, listed
+from agent.engine.restore_errors import DuplicateRows, NotABackup, PlanChanged, UnclearRows, listed
 from agent.engine.restore_staging import stage_entries
 from agent.engine.undo import Keeper, write_undo
 from agent.tables.catalogue import Catalogue
@@ -38,6 +41,7 @@ async def plan_restore(
     *,
     own_node: str,
     conflicts: Conflicts = Conflicts.BUNDLE,
+    choices: Choices = NO_CHOICES,
     progress: Progress = silent,
 ) -> RestorePlan:
     """What :func:`restore` would do now. Takes no locks that others feel and rolls back.
@@ -47,7 +51,7 @@ async def plan_restore(
     """
     _check_kind(source, own_node)
     async with open_transaction(url, Isolation.ONE_MOMENT, doing=_DOING) as connection:
-        work = await _stage(connection, source, catalogue, own_node, conflicts, progress)
+        work = await _stage(connection, source, catalogue, own_node, conflicts, choices, progress)
         return await make_plan(work)
 
 
@@ -58,6 +62,7 @@ async def restore(
     *,
     own_node: str,
     conflicts: Conflicts = Conflicts.BUNDLE,
+    choices: Choices = NO_CHOICES,
     expected: str | None = None,
     keeper: Keeper | None = None,
     started: Callable[[str], Awaitable[None]] | None = None,
@@ -75,7 +80,7 @@ async def restore(
     _check_kind(source, own_node)
     async with open_transaction(url, Isolation.COMMITTED, doing=_DOING) as connection:
         await one_at_a_time(connection)
-        work = await _stage(connection, source, catalogue, own_node, conflicts, progress)
+        work = await _stage(connection, source, catalogue, own_node, conflicts, choices, progress)
         progress(Step("waiting for the platform"))
         await hold_tables(connection, work.tables)
         plan = await make_plan(work)
@@ -110,13 +115,14 @@ async def _stage(
     catalogue: Catalogue,
     own_node: str,
     conflicts: Conflicts,
+    choices: Choices,
     progress: Progress,
 ) -> Work:
     schema = await reflect(connection)
     classification = classify(schema, catalogue)
     selection = select_entries(source.manifest, schema, classification, own_node)
     stages = await stage_entries(connection, source, schema, selection, progress)
-    return prepare(connection, source.manifest, schema, classification, selection, stages, conflicts, progress)
+    return prepare(connection, source.manifest, schema, classification, selection, stages, conflicts, progress, choices)
 
 
 def _check_kind(source: BundleSource, own_node: str) -> None:
@@ -128,6 +134,14 @@ def _check_kind(source: BundleSource, own_node: str) -> None:
 def _check_plan(plan: RestorePlan, expected: str | None) -> None:
     if expected is not None and plan.digest != expected:
         raise PlanChanged("The data here changed since the plan was made. Nothing was changed.")
+    if plan.unclear:
+        raise UnclearRows(
+            listed(
+                "Rows of the bundle are the same thing as several rows here, or as one under an id in use:",
+                plan.unclear,
+            ),
+            details=plan.unclear,
+        )
     if plan.duplicates:
         raise DuplicateRows(
             listed("Rows of the bundle have the same number, name or code as other rows here:", plan.duplicates),

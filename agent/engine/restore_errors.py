@@ -38,6 +38,11 @@ class DuplicateRows(RestoreError):
     )
 
 
+class UnclearRows(RestoreError):
+    code = "unclear-rows"
+    hint = "Merge or rename the rows in question on one of the two laptops, then make the backup again."
+
+
 class MissingReferences(RestoreError):
     code = "missing-references"
     hint = "Make a full backup instead, or classify the tables that were left out (`backroom tables`)."

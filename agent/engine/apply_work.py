@@ -1,0 +1,104 @@
+"""All that a restore knows once its rows are staged, and how each stage meets its table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from agent.database.merge import Conflicts, Merge
+from agent.database.merge_keys import Parking
+from agent.database.merge_write import by_table
+from agent.database.reidentify import Renames
+from agent.database.staging import Stage
+from agent.database.transaction import Connection
+from agent.engine.choices import NO_CHOICES, Choices
+from agent.engine.progress import Progress
+from agent.engine.restore_entries import DeviceReference, Selection, device_references, row_identity
+from agent.tables.identity import id_columns
+from agent.tables.infer import Classification
+from agent.tables.schema import Schema, Table
+from protocol.manifest import Manifest
+
+
+@dataclass(slots=True)
+class Work:
+    """A restore between staging and writing. What the plan finds out on the way is kept here for the writing:
+    ``renames`` of ids, ``parkings`` of numbers, and the merges as they meet the rows after that."""
+
+    connection: Connection
+    manifest: Manifest
+    schema: Schema
+    classification: Classification
+    selection: Selection
+    merges: tuple[Merge, ...]
+    references: dict[str, tuple[DeviceReference, ...]]
+    conflicts: Conflicts
+    choices: Choices
+    progress: Progress
+    renames: Renames
+    parkings: list[Parking] = field(default_factory=list)
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """The live tables, each once, by name."""
+        return tuple(self.schema.tables[name] for name in sorted(by_table(self.merges)))
+
+    def replace_merge(self, old: Merge, new: Merge) -> None:
+        """Take ``new`` for ``old``."""
+        self.merges = tuple(new if merge is old else merge for merge in self.merges)
+
+
+def prepare(
+    connection: Connection,
+    manifest: Manifest,
+    schema: Schema,
+    classification: Classification,
+    selection: Selection,
+    stages: dict[int, Stage],
+    conflicts: Conflicts,
+    progress: Progress,
+    choices: Choices = NO_CHOICES,
+) -> Work:
+    """How each stage meets its table."""
+    references = {
+        name: device_references(schema.tables[name], classification, selection.tables) for name in selection.tables
+    }
+    work = Work(
+        connection=connection,
+        manifest=manifest,
+        schema=schema,
+        classification=classification,
+        selection=selection,
+        merges=(),
+        references=references,
+        conflicts=conflicts,
+        choices=choices,
+        progress=progress,
+        renames=Renames(id_columns(schema, classification)),
+    )
+    work.merges = tuple(_merge(work, stages[chosen.index], chosen.entry.stub) for chosen in selection.entries)
+    return work
+
+
+def _merge(work: Work, stage: Stage, stub: bool) -> Merge:
+    name = stage.table.name
+    written = frozenset(stage.written)
+    identity = row_identity(stage.table, written)
+    local = {column for reference in work.references[name] for column in reference.clears}
+    clock = work.classification.timestamp(stage.table)
+    compared = tuple(column for column in stage.written if column not in identity and column not in local)
+    conflicts = work.classification.conflicts.get(name, work.conflicts)
+    greatest = () if work.choices.mirror else work.classification.rule(name).greatest
+    return Merge(
+        stage=stage,
+        identity=identity,
+        compared=compared,
+        clock=clock if clock in written else None,
+        conflicts=Conflicts.BUNDLE if work.choices.mirror else Conflicts(conflicts),
+        stub=stub,
+        greatest=tuple(column for column in greatest if column in compared),
+    )
+
+
+def with_ids_as_they_will_be(work: Work) -> None:
+    """Let every merge read its live rows through the renames found so far."""
+    work.merges = tuple(replace(merge, reading=work.renames.reading(merge.stage.table)) for merge in work.merges)
