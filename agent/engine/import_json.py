@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,10 +18,11 @@ from agent.engine.import_survey import Survey, column_reader
 from agent.engine.progress import Progress, Step, silent
 from agent.tables.infer import Classification
 from agent.tables.schema import Schema
-from protocol.errors import FrameTooLarge
+from protocol.errors import FrameTooLarge, OutOfOrder, WrongRowCount
 from protocol.frames import EncodedFrame, encode_frame
 from protocol.manifest import Manifest
 from protocol.platform_json.copy_text import NULL
+from protocol.platform_json.errors import PlatformFileError
 from protocol.platform_json.from_json import FieldReader
 from protocol.platform_json.json_text import Value
 from protocol.platform_json.limits import DEFAULT_FILE_LIMITS, FileLimits
@@ -43,31 +44,32 @@ class Live:
 
 
 @dataclass(frozen=True, slots=True)
-class ImportResult:
-    """The bundle that was made, and the file's words about itself. ``checked``: it had a checksum, and that holds."""
+class Looked:
+    """A platform backup file that was read to its end and fits here. ``checksums`` are those computed; ``checked``
+    tells whether the file had one of its business data, which then holds."""
 
-    backup: BackupResult
+    path: Path
+    plan: ImportPlan
     metadata: Metadata
+    checksums: Mapping[str, str]
     checked: bool
 
 
-async def import_json(
+async def look_at_file(
     path: Path,
     live: Live,
     origin: Origin,
-    open_sink: Callable[[Manifest], AbstractAsyncContextManager[Sink]],
     *,
     now: Callable[[], datetime],
     options: ImportOptions = ImportOptions(),  # noqa: B008 - frozen
     limits: FileLimits = DEFAULT_FILE_LIMITS,
     progress: Progress = silent,
-) -> ImportResult:
-    """Write the file's rows as a bundle, sealed by this device, into the sink that ``open_sink`` makes.
+) -> Looked:
+    """Read the whole file, check its checksum and every value against the live schema, and plan its bundle.
 
-    Nothing is written before the whole file was read, its checksum held and every value was found to fit. Raises
-    errors of ``protocol.platform_json``, ``agent.engine.import_errors``, ``ForeignDeviceState`` and ``OSError``.
+    Raises errors of ``protocol.platform_json`` and ``agent.engine.import_errors``, ``ForeignDeviceState``,
+    ``DeviceTableRefused``, ``NothingToBackUp`` and ``OSError``.
     """
-    started = monotonic()
     survey = Survey(live.schema, live.classification, limits)
     reader = PlatformFileReader(limits)
 
@@ -77,26 +79,55 @@ async def import_json(
     async for data in _chunks(path):
         await asyncio.to_thread(look, data)
         progress(Step("reading", survey.rows))
-    plan = plan_import(survey, live.schema, live.classification, origin, live.server_version, now(), options)
-    manifest = plan.manifest
-    if not manifest.total_rows:
+    assert survey.metadata is not None
+    plan = plan_import(
+        survey,
+        live.schema,
+        live.classification,
+        origin,
+        live.server_version,
+        now(),
+        options,
+        reader.checksums[BUSINESS],
+    )
+    if not plan.manifest.total_rows:
         raise NothingToBackUp(
             f"There is nothing to import from {path.name}: no row of it belongs here.",
             "Choose another backup of the platform.",
         )
+    return Looked(path, plan, survey.metadata, reader.checksums, BUSINESS in survey.metadata.checksums)
+
+
+async def write_bundle(
+    looked: Looked,
+    live: Live,
+    origin: Origin,
+    open_sink: Callable[[Manifest], AbstractAsyncContextManager[Sink]],
+    *,
+    limits: FileLimits = DEFAULT_FILE_LIMITS,
+    progress: Progress = silent,
+) -> BackupResult:
+    """Write the file's rows as a bundle, sealed by this device, into the sink that ``open_sink`` makes.
+
+    Raises ``FileChanged`` where the file is no longer what was looked at, ``RowTooLarge``, ``OSError`` and what the
+    sink raises.
+    """
+    started = monotonic()
+    manifest = looked.plan.manifest
     writer = BundleWriter(manifest)
     async with open_sink(manifest) as sink:
         size = await _emit(sink, writer.header())
         raw = done = 0
-        async for frame in _frames(path, plan, live.schema, limits, reader.checksums):
-            size += await _emit(sink, writer.frame(frame))
-            raw += frame.raw_length
-            done += frame.rows
-            progress(Step("importing", done, manifest.total_rows, manifest.tables[frame.entry].table))
+        try:
+            async for frame in _frames(looked, live.schema, limits):
+                size += await _emit(sink, writer.frame(frame))
+                raw += frame.raw_length
+                done += frame.rows
+                progress(Step("importing", done, manifest.total_rows, manifest.tables[frame.entry].table))
+        except (PlatformFileError, WrongRowCount, OutOfOrder) as error:
+            raise FileChanged(f"{looked.path.name} was changed while it was imported.") from error
         size += await _emit(sink, await asyncio.to_thread(writer.seal, origin.sign, origin.certificate))
-    assert survey.metadata is not None
-    checked = BUSINESS in survey.metadata.checksums
-    return ImportResult(BackupResult(manifest, size, raw, monotonic() - started), survey.metadata, checked)
+    return BackupResult(manifest, size, raw, monotonic() - started)
 
 
 async def _chunks(path: Path) -> AsyncGenerator[bytes, None]:
@@ -117,22 +148,20 @@ async def _emit(sink: Sink, data: bytes) -> int:
     return len(data)
 
 
-async def _frames(
-    path: Path, plan: ImportPlan, schema: Schema, limits: FileLimits, checksums: dict[str, str]
-) -> AsyncGenerator[EncodedFrame, None]:
+async def _frames(looked: Looked, schema: Schema, limits: FileLimits) -> AsyncGenerator[EncodedFrame, None]:
     """The frames, read from the file once more; raises ``FileChanged`` where it is no longer what was looked at."""
     reader = PlatformFileReader(limits)
-    rows = _Rows(plan, schema)
+    rows = _Rows(looked.plan, schema)
 
     def encode(data: bytes) -> list[EncodedFrame]:
         blocks = rows.take(reader.feed(data) if data else reader.close(), final=not data)
-        return [_frame(plan.manifest, *block) for block in blocks]
+        return [_frame(looked.plan.manifest, *block) for block in blocks]
 
-    async for data in _chunks(path):
+    async for data in _chunks(looked.path):
         for frame in await asyncio.to_thread(encode, data):
             yield frame
-    if reader.checksums != checksums:
-        raise FileChanged(f"{path.name} was changed while it was imported.")
+    if reader.checksums != looked.checksums:
+        raise FileChanged(f"{looked.path.name} was changed while it was imported.")
 
 
 def _frame(manifest: Manifest, entry: int, rows: int, block: bytes) -> EncodedFrame:

@@ -25,6 +25,7 @@ from protocol.platform_json.reader import BUSINESS, DEVICE
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 _CLOCKS_DIFFER = timedelta(days=1)
 _SHOWN = 20
+_NAMESPACE = uuid.UUID("6f5e8a53-7f0b-4c0d-9d0f-3a1b0c9c2e71")
 _LONGEST_TEXT = 1_000
 
 
@@ -68,8 +69,11 @@ def plan_import(
     server_version: str,
     now: datetime,
     options: ImportOptions,
+    checksum: str,
 ) -> ImportPlan:
-    """Decide. Raises ``ForeignDeviceState``, ``DeviceTableRefused``, errors of ``import_errors`` and of the file."""
+    """Decide. ``checksum`` is that of businessData, as computed: the same file, imported again into the same schema,
+    gets the same bundle ID. Raises ``ForeignDeviceState``, ``DeviceTableRefused``, errors of ``import_errors`` and of
+    the file."""
     metadata = survey.metadata
     if metadata is None:
         raise NotAPlatformFile("The file has no metadata: it is no backup of the platform.")
@@ -85,7 +89,7 @@ def plan_import(
     maker = " ".join(filter(None, (metadata.created_by, "on", metadata.source_device or metadata.source_node)))
     manifest = Manifest(
         version=BUNDLE_VERSION,
-        bundle_id=str(uuid.uuid4()),
+        bundle_id=_bundle_id(checksum, survey, metadata, schema, origin, options),
         kind=kind,
         shop_id=origin.shop_id,
         shop_name=origin.shop_name,
@@ -148,6 +152,13 @@ def _unknown(survey: Survey, options: ImportOptions) -> list[str]:
     if not options.skip_unknown:
         raise UnknownInFile(_listed("The file has data for which this database has no place:", [*tables, *columns]))
     return [f"Left out, as this database does not have it: {what}." for what in [*tables, *columns]][:1_000]
+
+
+def _bundle_id(
+    checksum: str, survey: Survey, metadata: Metadata, schema: Schema, origin: Origin, options: ImportOptions
+) -> str:
+    facts = (checksum, origin.node_id, schema.fingerprint(), metadata, survey.wrote_null, options)
+    return str(uuid.uuid5(_NAMESPACE, repr(facts)))
 
 
 def _created(metadata: Metadata, now: datetime) -> tuple[datetime, list[str]]:
@@ -230,10 +241,8 @@ def _stubs(
     found: TableFound, metadata: Metadata, classification: Classification, business: BusinessRef | None
 ) -> frozenset[int] | range:
     """Which rows are of other businesses: as the file says, and in the table of businesses by their ids."""
-    if business is None:
-        return range(0)
     assert found.table is not None
-    if found.table.name == classification.businesses:
+    if business is not None and found.table.name == classification.businesses:
         return frozenset(number for number, each in enumerate(found.ids) if each != business.id)
     first, last = metadata.stubs.get(found.key, (0, 0))
     if not first <= last <= found.rows or (first and last != found.rows):

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from time import monotonic
 
-from agent.archive.history import History
+from agent.archive.history import History, new_id
 from agent.archive.records import BackupRecord
 from agent.archive.writer import Writer
 from agent.database.connect import connect
 from agent.database.errors import translating
 from agent.database.reflect import reflect
+from agent.engine.backup import Origin
 from agent.engine.bundle_file import verify_bundle
 from agent.engine.export_json import ExportResult, export_json
-from agent.engine.import_json import ImportResult, Live, import_json
+from agent.engine.import_json import Live, Looked, look_at_file, write_bundle
 from agent.engine.import_plan import ImportOptions
 from agent.engine.progress import Progress, silent
 from agent.operations.backups import backup_record
@@ -90,22 +93,24 @@ async def export_bundle(
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """A platform backup file that is now a bundle of the archive, at ``file``. ``source`` is the platform's file."""
+    """A platform backup file that is now a bundle of the archive, at ``file``; ``again``: it was there already.
 
-    source: Path
+    ``manifest`` is the bundle's, ``looked`` what was found in the platform's file, ``seconds`` for all of it.
+    """
+
     file: Path
     record: BackupRecord
-    result: ImportResult
-
-    @property
-    def manifest(self) -> Manifest:
-        return self.result.backup.manifest
+    manifest: Manifest
+    looked: Looked
+    seconds: float
+    again: bool = False
 
     def as_dict(self) -> dict[str, object]:
-        manifest, metadata = self.manifest, self.result.metadata
+        manifest, metadata = self.manifest, self.looked.metadata
         return {
-            "source": str(self.source),
+            "source": str(self.looked.path),
             "file": str(self.file),
+            "already_there": self.again,
             "bundle_id": manifest.bundle_id,
             "kind": manifest.kind.value,
             "business": {"id": manifest.business.id, "name": manifest.business.name} if manifest.business else None,
@@ -117,12 +122,12 @@ class Imported:
                 "backup_type": metadata.kind.value,
             },
             "signed": False,
-            "checksum": "holds" if self.result.checked else "none",
+            "checksum": "holds" if self.looked.checked else "none",
             "tables": manifest.table_count,
             "rows": manifest.total_rows,
-            "bytes": self.result.backup.bytes,
+            "bytes": self.record.size,
             "sha256": self.record.checksum,
-            "seconds": round(self.result.backup.seconds, 3),
+            "seconds": round(self.seconds, 3),
             "warnings": list(manifest.warnings[1:]),
         }
 
@@ -137,10 +142,33 @@ async def import_file(
 ) -> Imported:
     """Take a platform backup file into the archive: checked, typed by the live schema, sealed by this device.
 
-    The database is not changed. Raises errors of ``protocol.platform_json``, ``agent.engine.import_errors``,
-    ``agent.archive`` and ``agent.database``, and :class:`FileUnreadable`; then nothing was kept.
+    A file that was imported before, into the same schema, is found again and not kept twice. The database is not
+    changed. Raises errors of ``protocol.platform_json``, ``agent.engine.import_errors``, ``agent.archive`` and
+    ``agent.database``, and :class:`FileUnreadable`; then nothing was kept.
     """
-    live = await live_database(workspace)
+    started = monotonic()
+    live, origin = await live_database(workspace), workspace.origin()
+    try:
+        looked = await look_at_file(path, live, origin, now=utc_now, options=options, progress=progress)
+        manifest = looked.plan.manifest
+        record = await history.backup(manifest.bundle_id)
+        if record is not None:
+            file = workspace.archive.locate(record.path)
+            if await asyncio.to_thread(file.is_file):
+                return Imported(file, record, manifest, looked, monotonic() - started, again=True)
+            # It was thrown away: this is another bundle.
+            manifest = replace(manifest, bundle_id=new_id())
+            looked = replace(looked, plan=replace(looked.plan, manifest=manifest))
+        file, record = await _keep(workspace, looked, live, origin, progress)
+    except OSError as error:
+        raise FileUnreadable(f"{path} cannot be read: {error.strerror or error}.") from error
+    return Imported(file, await history.add_backup(record), manifest, looked, monotonic() - started)
+
+
+async def _keep(
+    workspace: Workspace, looked: Looked, live: Live, origin: Origin, progress: Progress
+) -> tuple[Path, BackupRecord]:
+    """Write the bundle into the archive; its file and the record to be kept of it."""
     placed: list[tuple[Path, Writer]] = []
 
     @asynccontextmanager
@@ -149,26 +177,23 @@ async def import_file(
             yield writer
             placed.append((await writer.commit(bundle_name(manifest)), writer))
 
-    try:
-        result = await import_json(
-            path, live, workspace.origin(), into_archive, now=utc_now, options=options, progress=progress
-        )
-    except OSError as error:
-        raise FileUnreadable(f"{path} cannot be read: {error.strerror or error}.") from error
+    result = await write_bundle(looked, live, origin, into_archive, progress=progress)
     ((file, writer),) = placed
     record = backup_record(
         workspace,
-        result.backup.manifest,
+        result.manifest,
         file,
         size=writer.size,
-        raw_size=result.backup.raw_bytes,
+        raw_size=result.raw_bytes,
         checksum=writer.sha256,
         came="imported",
     )
-    metadata = result.metadata
-    claims = {"file": path.name, "node_id": metadata.source_node, "device": metadata.source_device}
-    record = await history.add_backup(replace(record, options={**record.options, "imported_from": claims}))
-    return Imported(path, file, record, result)
+    claims = {
+        "file": looked.path.name,
+        "node_id": looked.metadata.source_node,
+        "device": looked.metadata.source_device,
+    }
+    return file, replace(record, options={**record.options, "imported_from": claims})
 
 
 async def live_database(workspace: Workspace) -> Live:

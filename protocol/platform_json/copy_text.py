@@ -62,11 +62,11 @@ def parse_array(text: str) -> list[Nested]:
     expects_value = True
     while at < len(text):
         token = _ARRAY_TOKEN.match(text, at)
-        if token is None or (at and not stack):
+        if token is None:
             raise ValueMisfit(f"is no array: {text[:60]!r}")
         quoted, mark, bare = token.groups()
         if mark == "{" and expects_value:
-            inner: list[Nested] = root if not stack else []
+            inner: list[Nested] = [] if stack else root
             if stack:
                 stack[-1].append(inner)
             stack.append(inner)
@@ -94,7 +94,7 @@ def _element(quoted: str | None, bare: str | None) -> str | None:
     assert bare is not None
     if bare.upper() == "NULL":
         return None
-    return bare.strip() if "\\" not in bare else _ARRAY_ESCAPE.sub(r"\1", bare)
+    return bare.strip(" \t\n\r\v\f") if "\\" not in bare else _ARRAY_ESCAPE.sub(r"\1", bare)
 
 
 def format_array(items: Sequence[object], element: Callable[[object], str | None]) -> str:

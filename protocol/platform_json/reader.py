@@ -128,6 +128,8 @@ class PlatformFileReader:
 
     def _file(self) -> _Steps:
         yield from self._skip("\ufeff")
+        if not self._text[self._at :]:
+            raise NotAPlatformFile("The file is empty.")
         yield from self._expect("{")
         seen: set[str] = set()
         while True:
@@ -237,7 +239,8 @@ class PlatformFileReader:
                 value, end = DECODER.raw_decode(self._text, start)
             except json.JSONDecodeError as error:
                 unfinished = error.msg.startswith("Unterminated") or error.pos >= len(self._text) - _CUT
-                if not unfinished:
+                # A whole file ends with a brace; one that was cut seldom does.
+                if not unfinished or (self._ended and self._text.rstrip().endswith("}")):
                     before = self._shown(error.pos)
                     raise NotAPlatformFile(f"The file is no JSON: {error.msg}, after {before!r}.") from None
                 if self._ended:

@@ -109,16 +109,16 @@ async def import_(session: Session, file: Path, **chosen: Any) -> None:
 
 
 def _tell(output: Output, made: Imported) -> None:
-    manifest, metadata = made.manifest, made.result.metadata
+    manifest, metadata = made.manifest, made.looked.metadata
     what = manifest.business.name if manifest.business else "Everything"
     output.say(
         f"{what}: {count(manifest.total_rows, 'row')} of {count(manifest.table_count, 'table')}, "
-        f"{size(made.result.backup.bytes)} in {duration(made.result.backup.seconds)}"
+        f"{size(made.record.size)} in {duration(made.seconds)}"
     )
-    output.say(f"  {made.file}")
+    output.say(f"  {made.file}{' (imported before)' if made.again else ''}")
     who = metadata.source_device or metadata.source_node
     output.say(f"  The file says: made {moment(manifest.created)} on {who}. It is not signed; nothing proves that.")
-    output.say(f"  Checksum: {'holds' if made.result.checked else 'the file has none'}.")
+    output.say(f"  Checksum: {'holds' if made.looked.checked else 'the file has none'}.")
     for warning in manifest.warnings[1:]:
         output.note(f"Warning: {warning}")
 
