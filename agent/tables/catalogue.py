@@ -88,6 +88,7 @@ class Catalogue:
     demo: str
     labels: tuple[str, ...]
     conflicts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    never: tuple[str, ...] = ()
 
 
 def plan_name(sql_name: str) -> str:
@@ -110,7 +111,7 @@ _TABLE_FIELDS = {
     "placeholder": dict,
 }
 _IN_WORDS = {str: "a text", list: "a list", bool: "true or false", dict: "a table like { column = ... }"}
-_TOP_FIELDS = {"businesses", "timestamps", "demo", "labels", "group", "conflicts"}
+_TOP_FIELDS = {"businesses", "timestamps", "demo", "labels", "group", "conflicts", "never"}
 _GROUP_FIELDS = {"title", "class", "tables", "history"}
 _WINNERS = ("newer", "bundle", "local")
 
@@ -228,6 +229,7 @@ def _platform() -> Catalogue:
         demo=data["demo"],
         labels=tuple(data["labels"]),
         conflicts=_winners(data, "platform.toml"),
+        never=_texts(data["never"], "platform.toml: never"),
     )
 
 
@@ -262,4 +264,5 @@ def load_catalogue(user_text: str | None = None) -> Catalogue:
         demo=_name(data, "demo", ours.demo, where),
         labels=_texts(data["labels"], f"{where}: labels") if "labels" in data else ours.labels,
         conflicts=MappingProxyType({**ours.conflicts, **_winners(data, where)}),
+        never=(*ours.never, *_texts(data.get("never", []), f"{where}: never")),
     )

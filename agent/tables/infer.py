@@ -63,6 +63,14 @@ def classify(schema: Schema, catalogue: Catalogue) -> Classification:
         if known:
             rule = _fit(known, table, schema)
             (adrift if _lost_its_way(known, rule) else rules)[name] = rule
+        elif name in catalogue.never:
+            rules[name] = TableRule(
+                table=name,
+                name=plan_name(name),
+                table_class=TableClass.TRANSIENT,
+                origin=Origin.CATALOGUE,
+                why="a tool's notes about this one database",
+            )
     if catalogue.businesses not in rules:
         rules[catalogue.businesses] = TableRule(
             table=catalogue.businesses,

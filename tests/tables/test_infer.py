@@ -244,3 +244,11 @@ def test_every_table_has_a_rule_and_the_order_of_tables_does_not_matter() -> Non
     assert set(one.rules) == set(schema(*tables).tables)
     assert replace(one, rules={}) == replace(other, rules={})
     assert scope_rules(schema(*tables), one).tables == ("business_categories", "business_orders", "businesses", "users")
+
+
+def test_what_tools_note_about_one_database_never_travels() -> None:
+    """Prisma's list of migrations is in every database of the platform: no data, and nothing to warn about."""
+    rule = rule_of("_prisma_migrations", table("_prisma_migrations", "id! migration_name!"))
+    assert (rule.table_class, rule.origin) == (TableClass.TRANSIENT, Origin.CATALOGUE)
+    mine = rule_of("typeorm_metadata", table("typeorm_metadata", "id!"), user='never = ["typeorm_metadata"]')
+    assert mine.table_class is TableClass.TRANSIENT
