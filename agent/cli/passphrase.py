@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,3 +41,26 @@ async def passphrase(session: Session, file: Path | None, *, new: bool = False) 
     return str(
         await asyncio.to_thread(click.prompt, words, hide_input=True, confirmation_prompt=new, err=True, default="")
     )
+
+
+def asker(session: Session, file: Path | None) -> Callable[[str], Awaitable[str]]:
+    """Asks for the passphrase that opens a sealed file, in given words; from the file or the environment first."""
+
+    async def ask(words: str) -> str:
+        if file is not None or os.environ.get(VARIABLE) or not session.output.interactive:
+            return await passphrase(session, file)
+        return str(await asyncio.to_thread(click.prompt, words, hide_input=True, err=True, default=""))
+
+    return ask
+
+
+def identity_option(body: F) -> F:
+    """The option ``--identity``."""
+    option = click.option(
+        "--identity",
+        metavar="FILE",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="For a sealed file: an age identity file, or recovery.age of the recovery kit.",
+    )
+    decorated: F = option(body)
+    return decorated

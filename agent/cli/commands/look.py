@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import click
 
 from agent.cli.output import count, moment, size
+from agent.cli.passphrase import asker, identity_option, passphrase_option
 from agent.cli.run import FAILED, Session, command
 
 
@@ -137,17 +141,23 @@ async def history(session: Session, limit: int) -> None:
 
 @command(name="inspect")
 @click.argument("file")
-async def inspect(session: Session, file: str) -> int | None:
+@identity_option
+@passphrase_option
+async def inspect(session: Session, file: str, identity: Path | None, passphrase_file: Path | None) -> int | None:
     """Show what is in a bundle, verify it, and say who made it.
 
-    FILE is a path, a file name in the archive, or a bundle's id. Exits with 1 where the bundle is damaged.
+    FILE is a path (of a sealed .age file too), a file name in the archive, or a bundle's id. Exits with 1 where the
+    bundle is damaged.
     """
     from agent.operations.inspect import inspect_bundle
+    from agent.operations.keys import opened
     from agent.operations.look import find_bundle
     from agent.operations.workspace import Workspace
 
     workspace = Workspace(session.home)
-    seen = await inspect_bundle(workspace, await find_bundle(workspace, file))
+    found = await find_bundle(workspace, file)
+    async with opened(workspace, found, asker(session, passphrase_file), identity=identity) as path:
+        seen = replace(await inspect_bundle(workspace, path), file=found)
     manifest, say = seen.manifest, session.output.say
     business = f" of {manifest.business.name} ({manifest.business.id})" if manifest.business else ""
     say(str(seen.file))

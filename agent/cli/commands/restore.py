@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from agent.cli.output import Output, count, duration
+from agent.cli.passphrase import asker, identity_option, passphrase_option
 from agent.cli.progress import shown
 from agent.cli.run import Refused, Session, command
 
@@ -26,19 +28,29 @@ if TYPE_CHECKING:
 )
 @click.option("--trust-source", is_flag=True, help="Restore a file that a device outside this shop made.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@identity_option
+@passphrase_option
 async def restore(
-    session: Session, file: str, plan_only: bool, conflicts: str | None, trust_source: bool, yes: bool
+    session: Session,
+    file: str,
+    plan_only: bool,
+    conflicts: str | None,
+    trust_source: bool,
+    yes: bool,
+    identity: Path | None,
+    passphrase_file: Path | None,
 ) -> None:
     """Restore a bundle into this laptop's database: all of it, or nothing.
 
-    FILE is a path, a file name in the archive, or a bundle's id. Rows that the bundle does not have stay as they are.
-    The plan is shown before anything changes; what is applied is exactly that plan.
+    FILE is a path (of a sealed .age file too), a file name in the archive, or a bundle's id. Rows that the bundle does
+    not have stay as they are. The plan is shown before anything changes; what is applied is exactly that plan.
 
     \b
       backroom restore backup-business-restaurant-abc-20260101-153045.bundle --plan
       backroom restore backup-business-restaurant-abc-20260101-153045.bundle --conflicts newer
     """
     from agent.database.merge import Conflicts
+    from agent.operations.keys import opened
     from agent.operations.look import find_bundle
     from agent.operations.restores import plan_file, restore_file, totals
     from agent.operations.workspace import Workspace
@@ -46,14 +58,15 @@ async def restore(
     workspace = Workspace(session.home)
     output = session.output
     policy = Conflicts(conflicts or workspace.config.conflicts)
-    path = await find_bundle(workspace, file)
+    found = await find_bundle(workspace, file)
     if not (plan_only or yes or output.interactive):
         raise Refused(
             "confirmation-needed",
             "A restore changes the database and nobody is here to be asked.",
             "Look at the plan with --plan, then say --yes.",
         )
-    async with workspace.history() as history:
+    ask_secret = asker(session, passphrase_file)
+    async with workspace.history() as history, opened(workspace, found, ask_secret, identity=identity) as path:
         if plan_only:
             with shown(output) as progress:
                 plan = await plan_file(
@@ -80,7 +93,7 @@ async def restore(
     if yes:
         show_plan(output, result.plan)
     output.say(f"Done in {duration(result.seconds)}.")
-    output.result({**result.as_dict(), **totals(result.plan), "file": str(path), "applied": True})
+    output.result({**result.as_dict(), **totals(result.plan), "file": str(found), "applied": True})
 
 
 def show_plan(output: Output, plan: RestorePlan) -> None:

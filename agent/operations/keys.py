@@ -1,0 +1,146 @@
+"""Who may open what leaves this laptop: the shop's recovery key and other recipients; and opening it again."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.config import change
+from agent.config_delivery import DeliverySettings
+from agent.operations.workspace import Workspace
+from agent.sealing.age import (
+    SUFFIX,
+    Keys,
+    check_recipient,
+    identities_in,
+    is_sealed,
+    needs_passphrase,
+    recipients_of,
+    unseal_file,
+)
+from agent.sealing.errors import KeyNeededError
+from agent.sealing.recovery import RecoveryKey, open_key
+
+_LEFT_SECONDS = 86400.0
+
+Ask = Callable[[str], Awaitable[str]]
+"""Asks a person (or the environment) for a passphrase; the words say what for."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeysSeen:
+    """The recovery key's recipient and file, and the other recipients of the settings."""
+
+    recovery: str | None
+    file: Path
+    others: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, object]:
+        return {
+            "recovery": self.recovery,
+            "file": str(self.file) if self.recovery else None,
+            "recipients": list(self.others),
+        }
+
+
+def recovery_key(workspace: Workspace) -> RecoveryKey:
+    """The recovery key of this data folder, in ``keys/``."""
+    return RecoveryKey(workspace.home.path / "keys")
+
+
+def show(workspace: Workspace) -> KeysSeen:
+    """What there is. Blocking."""
+    key = recovery_key(workspace)
+    return KeysSeen(key.recipient(), key.sealed, recipients_of(workspace.config.age_recipients))
+
+
+async def make_recovery_key(workspace: Workspace, passphrase: str) -> KeysSeen:
+    """Make the recovery key and prove that it opens what is sealed to it. Raises ``SealingError``."""
+    workspace.home.ensure()
+    await asyncio.to_thread(recovery_key(workspace).create, passphrase)
+    return await asyncio.to_thread(show, workspace)
+
+
+async def prove_recovery_key(workspace: Workspace, passphrase: str) -> str:
+    """Open a probe with the sealed key. Returns the recipient; raises ``SealingError``."""
+    return await asyncio.to_thread(recovery_key(workspace).prove, passphrase)
+
+
+def add_recipient(workspace: Workspace, text: str) -> tuple[str, ...]:
+    """Let another key open what leaves this laptop. Blocking. Returns all recipients; raises ``BadKeyError``."""
+    found = recipients_of((*workspace.config.age_recipients, check_recipient(text)))
+    change(workspace.home, age_recipients=found)
+    return found
+
+
+def remove_recipient(workspace: Workspace, text: str) -> tuple[str, ...]:
+    """The other way round; what was sealed to it before still opens with it. Blocking."""
+    found = tuple(each for each in workspace.config.age_recipients if each != text.strip())
+    change(workspace.home, age_recipients=found)
+    return found
+
+
+def recipients_for(workspace: Workspace, place: DeliverySettings) -> tuple[str, ...]:
+    """The place's own recipients, else the shop's. Blocking. The recovery key is among them wherever there is one."""
+    recovery = recovery_key(workspace).recipient()
+    own = place.recipients or workspace.config.age_recipients
+    return recipients_of((*((recovery,) if recovery else ()), *own))
+
+
+@asynccontextmanager
+async def opened(workspace: Workspace, path: Path, ask: Ask, *, identity: Path | None = None) -> AsyncIterator[Path]:
+    """The bundle in ``path``: itself, or where it is sealed a private copy, opened, gone afterwards.
+
+    ``identity`` is an age identity file; without one the passphrase is asked for, the file's or the recovery key's.
+    Raises ``SealingError`` and ``OSError``.
+    """
+    if not await asyncio.to_thread(is_sealed, path):
+        yield path
+        return
+    keys = await _keys(workspace, path, ask, identity)
+    workspace.home.ensure()
+    folder = workspace.home.spool / f"opened-{secrets.token_hex(6)}"
+    await asyncio.to_thread(folder.mkdir, 0o700)
+    plain = folder / path.name.removesuffix(SUFFIX)
+    try:
+        await unseal_file(path, plain, keys)
+        yield plain
+    finally:
+        await asyncio.to_thread(_clear, folder)
+
+
+async def _keys(workspace: Workspace, path: Path, ask: Ask, identity: Path | None) -> Keys:
+    if await asyncio.to_thread(needs_passphrase, path):
+        return Keys(passphrase=await ask(f"Passphrase of {path.name}"))
+    if identity is not None:
+        if await asyncio.to_thread(is_sealed, identity):
+            words = await ask(f"Passphrase of {identity.name}")
+            return Keys((await asyncio.to_thread(lambda: open_key(identity.read_bytes(), words)),))
+        text = await asyncio.to_thread(identity.read_text, "utf-8")
+        return Keys(identities_in(text))
+    key = recovery_key(workspace)
+    if not await asyncio.to_thread(key.sealed.exists):
+        raise KeyNeededError(
+            f"{path.name} is sealed to a key that is not on this laptop.",
+            "Give --identity FILE: recovery.age of the shop's recovery kit, or an age identity file.",
+        )
+    words = await ask("Passphrase of the recovery key")
+    return Keys((await asyncio.to_thread(key.identity, words),))
+
+
+def clear_opened(workspace: Workspace) -> None:
+    """Remove opened copies that a process left when it was killed more than a day ago. Blocking."""
+    for folder in workspace.home.spool.glob("opened-*"):
+        if folder.stat().st_mtime < time.time() - _LEFT_SECONDS:
+            _clear(folder)
+
+
+def _clear(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink(missing_ok=True)
+    folder.rmdir()
