@@ -91,7 +91,7 @@ async def newest_of_groups(workspace: Workspace, history: History) -> tuple[Back
     """The newest bundle of each kind, business and source device whose file is here."""
     newest: dict[tuple[str, str | None, str], BackupRecord] = {}
     for record in (await look_over(workspace, history)).present:
-        if record.origin != UNDO:
+        if UNDO not in (record.origin, record.kind):
             newest.setdefault((record.kind, record.business_id, record.source_node), record)
     return tuple(newest.values())
 
