@@ -17,6 +17,11 @@ MAX_COLUMNS = 1_600
 MAX_ROW_HASHES = 2_000
 """Rows in one ``RowHashes``."""
 
+COARSE_RANGES, FINE_RANGES = 64, 4096
+"""Into how many ranges the keys of a table are divided, by hash; a coarse one holds 64 fine ones."""
+MAX_SESSION = 64
+MAX_SCHEMA_BYTES = 4 << 20
+
 PullKind = Literal["business-specific", "full", "full-device"]
 PullStatus = Literal["preparing", "ready", "failed"]
 
@@ -102,48 +107,132 @@ class BusinessList(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class SchemaAnswer(Message):
+    """The tables of a peer's database that may travel: by table, the types of its columns (PostgreSQL's text)."""
+
+    tables: Mapping[str, Mapping[str, str]]
+
+    @classmethod
+    def decode(cls, data: bytes) -> SchemaAnswer:
+        with Fields.read(data, "answer about the schema", MAX_SCHEMA_BYTES) as f:
+            return cls(f.mapping("tables", MAX_TABLES, _types))
+
+
+@dataclass(frozen=True, slots=True)
 class CompareRequest(Message):
-    """Digest the rows of a business; ``columns`` names for each table which ones, in which order (all if absent)."""
+    """Digest the rows of a business; ``columns`` names for each table which ones, in which order (all if absent).
+
+    ``numbers`` are those of them whose scale does not count. Requests with the same ``session`` (a text that the asker
+    makes up; "" for none) are about one moment, as long as they follow each other.
+    """
 
     business: str
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    numbers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    session: str = ""
 
     @classmethod
     def decode(cls, data: bytes) -> CompareRequest:
         with Fields.read(data, "comparison request") as f:
-            return cls(f.text("business"), f.mapping("columns", MAX_TABLES, _names))
+            return cls(
+                business=f.text("business"),
+                columns=f.mapping("columns", MAX_TABLES, _names),
+                numbers=f.mapping("numbers", MAX_TABLES, _names),
+                session=f.text("session", MAX_SESSION),
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class TableDigest(Message):
-    """The rows of one table in scope as a count and a digest over ``columns`` in that order."""
+    """The rows of one table in scope as a count and a digest over ``columns`` in that order, with their ``types``."""
 
     table: str
     rows: int
     digest: bytes
     columns: tuple[str, ...]
+    types: tuple[str, ...]
     key: tuple[str, ...]
 
     @classmethod
     def decode(cls, data: bytes) -> TableDigest:
         with Fields.read(data, "table digest") as f:
-            return cls(
+            digest = cls(
                 table=f.text("table"),
                 rows=f.number("rows"),
                 digest=f.data("digest", 64),
                 columns=f.items("columns", MAX_COLUMNS, as_text),
+                types=f.items("types", MAX_COLUMNS, _type),
                 key=f.items("key", MAX_COLUMNS, as_text),
             )
+        if len(digest.columns) != len(digest.types):
+            raise MessageError(f"A table digest has {len(digest.columns)} columns but {len(digest.types)} types.")
+        return digest
 
 
 @dataclass(frozen=True, slots=True)
-class RowHashRequest(Message):
-    """Hash each row of one table in the scope of a business, over ``columns`` in that order, keyed by ``key``."""
+class RangeRequest(Message):
+    """Digest one table of a business by ranges of its keys' hashes.
+
+    ``within`` names coarse ranges (0 to 63) whose fine ranges (64 each) are wanted; none: the coarse ones themselves.
+    """
 
     business: str
     table: str
     columns: tuple[str, ...]
     key: tuple[str, ...]
+    numbers: tuple[str, ...] = ()
+    within: tuple[int, ...] = ()
+    session: str = ""
+
+    @classmethod
+    def decode(cls, data: bytes) -> RangeRequest:
+        with Fields.read(data, "request for range digests") as f:
+            return cls(
+                business=f.text("business"),
+                table=f.text("table"),
+                columns=f.items("columns", MAX_COLUMNS, as_text),
+                key=f.items("key", MAX_COLUMNS, as_text),
+                numbers=f.items("numbers", MAX_COLUMNS, as_text),
+                within=f.items("within", COARSE_RANGES, _coarse),
+                session=f.text("session", MAX_SESSION),
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class RangeDigests(Message):
+    """The ranges that have rows: their numbers, how many rows, and their digests, by place in the three lists."""
+
+    places: tuple[int, ...]
+    rows: tuple[int, ...]
+    digests: tuple[bytes, ...]
+
+    @classmethod
+    def decode(cls, data: bytes) -> RangeDigests:
+        with Fields.read(data, "range digests") as f:
+            found = cls(
+                f.items("places", FINE_RANGES, _fine), f.numbers("rows", FINE_RANGES), f.items("digests", 4096, _hash)
+            )
+        if not len(found.places) == len(set(found.places)) == len(found.rows) == len(found.digests):
+            raise MessageError("Range digests came with lists of different lengths, or with a range twice.")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class RowHashRequest(Message):
+    """Hash each row of one table in the scope of a business, over ``columns`` in that order, keyed by ``key``.
+
+    ``ranges``: only the rows in these fine ranges (all, if none is named). With ``keys`` the question is another: which
+    of these rows the business itself has or needs; the answer has no hashes then. It ends the session.
+    """
+
+    business: str
+    table: str
+    columns: tuple[str, ...]
+    key: tuple[str, ...]
+    numbers: tuple[str, ...] = ()
+    ranges: tuple[int, ...] = ()
+    keys: tuple[str, ...] = ()
+    session: str = ""
 
     @classmethod
     def decode(cls, data: bytes) -> RowHashRequest:
@@ -153,6 +242,10 @@ class RowHashRequest(Message):
                 table=f.text("table"),
                 columns=f.items("columns", MAX_COLUMNS, as_text),
                 key=f.items("key", MAX_COLUMNS, as_text),
+                numbers=f.items("numbers", MAX_COLUMNS, as_text),
+                ranges=f.items("ranges", FINE_RANGES, _fine),
+                keys=f.items("keys", MAX_ROW_HASHES, _key),
+                session=f.text("session", MAX_SESSION),
             )
 
 
@@ -182,3 +275,19 @@ def _key(value: object) -> str:
 
 def _hash(value: object) -> bytes:
     return Fields({"hash": value}, "row hash").data("hash", 64)
+
+
+def _types(value: object) -> dict[str, str]:
+    return Fields({"types": value}, "map of columns").mapping("types", MAX_COLUMNS, _type)
+
+
+def _type(value: object) -> str:
+    return Fields({"type": value}, "column").text("type", 400)
+
+
+def _coarse(value: object) -> int:
+    return Fields({"range": value}, "coarse range").number("range", COARSE_RANGES - 1)
+
+
+def _fine(value: object) -> int:
+    return Fields({"range": value}, "range").number("range", FINE_RANGES - 1)

@@ -8,7 +8,7 @@ laptop over the network.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -45,8 +45,8 @@ class Side(Protocol):
         """One digest for each table asked for."""
         ...
 
-    async def ranges(self, question: Question) -> Mapping[int, Digest]:
-        """The digests of the ranges that have rows."""
+    async def ranges(self, question: Question, other: Awaitable[Mapping[int, Digest]]) -> Mapping[int, Digest]:
+        """The digests of the ranges that have rows. ``other`` are those of the other side, for whom asking costs."""
         ...
 
     async def rows(self, question: Question, ranges: Sequence[int]) -> Mapping[str, str]:
@@ -175,7 +175,14 @@ def _is_number(type_text: str) -> bool:
 
 async def _look_into(here: Side, there: Side, question: Question, ours: Digest, theirs: Digest) -> _Found:
     found = _Found(question, ours, theirs, 0, [], {}, {})
-    our_ranges, their_ranges = await asyncio.gather(here.ranges(question), there.ranges(question))
+    nothing: asyncio.Future[Mapping[int, Digest]] = asyncio.get_running_loop().create_future()
+    ours_coming = asyncio.ensure_future(here.ranges(question, nothing))
+    try:
+        their_ranges = await there.ranges(question, ours_coming)
+        our_ranges = await ours_coming
+    finally:
+        nothing.cancel()
+        ours_coming.cancel()
     places = sorted(
         place for place in set(our_ranges) | set(their_ranges) if our_ranges.get(place) != their_ranges.get(place)
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from agent.database.digests import (
@@ -49,7 +49,7 @@ class _DatabaseSide:
             for question in questions
         }
 
-    async def ranges(self, question: Question) -> Mapping[int, Digest]:
+    async def ranges(self, question: Question, _other: Awaitable[object]) -> Mapping[int, Digest]:
         return await range_digests(self._connection, self._rows[question.table], question)
 
     async def rows(self, question: Question, ranges: Sequence[int]) -> Mapping[str, str]:
@@ -75,19 +75,13 @@ class LiveSide(_DatabaseSide):
         self._business = business
         self._core: Scope | None = None
 
-    def stream(self, question: Question) -> AsyncGenerator[tuple[str, str], None]:
-        """What :meth:`rows` gives, for all rows, a few at a time."""
-        return row_digests(self._connection, self._rows[question.table], question)
+    def stream(self, question: Question, ranges: Sequence[int] | None = None) -> AsyncGenerator[tuple[str, str], None]:
+        """What :meth:`rows` gives, for these ranges or all rows, a few at a time."""
+        return row_digests(self._connection, self._rows[question.table], question, ranges)
 
     async def needed(self, question: Question, keys: Sequence[str]) -> frozenset[str]:
         core = _live_rows(await self._needed_scope(), question.table)
         return await existing_keys(self._connection, core, question, keys)
-
-    async def stream_needed(self, question: Question) -> AsyncGenerator[tuple[str, str], None]:
-        """Key and digest of all rows that the business itself has or needs, a few at a time."""
-        core = _live_rows(await self._needed_scope(), question.table)
-        async for row in row_digests(self._connection, core, question):
-            yield row
 
     async def _needed_scope(self) -> Scope:
         """The rows that are in without the reference tables being taken whole; the other scope is gone then."""

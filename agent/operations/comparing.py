@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from agent.database.businesses import Business, find_business
 from agent.engine.compare import Comparison, compare
-from agent.engine.compare_peer import PeerSide, answer_digests, answer_rows
+from agent.engine.compare_peer import PeerSide
 from agent.engine.compare_sides import bundle_side, live_side
 from agent.engine.progress import Progress, silent
 from agent.operations.errors import OperationError
@@ -17,7 +16,6 @@ from agent.operations.network import network
 from agent.operations.transfers import other_device
 from agent.operations.workspace import Workspace
 from certs.errors import TrustError
-from protocol.requests import CompareRequest, RowHashes, RowHashRequest, TableDigest
 
 
 class NothingToCompare(OperationError):
@@ -66,16 +64,7 @@ async def compare_business(
         there_peer = PeerSide(
             chosen.id,
             lambda request: net.client.table_digests(member.node_id, request),
+            lambda request: net.client.range_digests(member.node_id, request),
             lambda request: net.client.row_hashes(member.node_id, request),
         )
         return Compared(chosen, member.name, await compare(here, there_peer, progress=progress))
-
-
-def table_digests(workspace: Workspace, request: CompareRequest) -> AsyncIterator[TableDigest]:
-    """This laptop's answer to a peer's question for digests."""
-    return answer_digests(workspace.database_url, workspace.catalogue(), request)
-
-
-def row_hashes(workspace: Workspace, request: RowHashRequest) -> AsyncIterator[RowHashes]:
-    """This laptop's answer to a peer's question for row hashes."""
-    return answer_rows(workspace.database_url, workspace.catalogue(), request)

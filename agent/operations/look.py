@@ -11,7 +11,7 @@ from agent.database.errors import translating
 from agent.database.names import qualified
 from agent.database.reflect import reflect
 from agent.operations.workspace import Workspace
-from agent.tables.catalogue import TableRule
+from agent.tables.catalogue import TableClass, TableRule
 from agent.tables.infer import Classification, classify
 from agent.tables.schema import Schema
 
@@ -74,6 +74,15 @@ async def schema_of(workspace: Workspace) -> tuple[Schema, Classification]:
             return schema, classify(schema, workspace.catalogue())
     finally:
         await connection.close(timeout=5)
+
+
+async def travelling(workspace: Workspace) -> dict[str, dict[str, str]]:
+    """Columns with their types, of the tables whose rows may go to another laptop."""
+    schema, classification = await schema_of(workspace)
+    return {
+        name: {column.name: column.type for column in schema.tables[name].stored_columns}
+        for name in classification.of_class(TableClass.BUSINESS)
+    }
 
 
 async def find_bundle(workspace: Workspace, text: str) -> Path:

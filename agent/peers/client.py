@@ -26,8 +26,11 @@ from protocol.requests import (
     BusinessList,
     CompareRequest,
     PullRequest,
+    RangeDigests,
+    RangeRequest,
     RowHashes,
     RowHashRequest,
+    SchemaAnswer,
     TableDigest,
 )
 
@@ -84,6 +87,21 @@ class PeerClient:
     async def table_digests(self, node_id: str, request: CompareRequest) -> list[TableDigest]:
         """The device's digests of all tables in the scope of a business."""
         return [digest async for digest in self._stream(node_id, "/v1/compare", request, TableDigest.decode)]
+
+    async def range_digests(self, node_id: str, request: RangeRequest) -> RangeDigests:
+        """The device's digests of the ranges of one table."""
+        found = [ranges async for ranges in self._stream(node_id, "/v1/compare/ranges", request, RangeDigests.decode)]
+        if len(found) != 1:
+            raise BadAnswer("The other laptop answered a question for range digests in parts.")
+        return found[0]
+
+    async def schema(self, node_id: str) -> SchemaAnswer:
+        """The tables of the device that may travel, with their columns' types."""
+        link = await self.directory.connect(node_id)
+        try:
+            return await link.read(SchemaAnswer.decode, "GET", "/v1/schema")
+        finally:
+            await link.close()
 
     async def row_hashes(self, node_id: str, request: RowHashRequest) -> AsyncIterator[RowHashes]:
         """The device's row hashes of one table, as they come."""

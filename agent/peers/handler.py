@@ -10,7 +10,17 @@ from typing import Literal, Protocol
 from certs.roster import NO_LIMITS, Limits, Member, Role
 from protocol.manifest import Manifest
 from protocol.messages import Phase, Problem, SignedReceipt
-from protocol.requests import BusinessList, CompareRequest, PullRequest, RowHashes, RowHashRequest, TableDigest
+from protocol.requests import (
+    BusinessList,
+    CompareRequest,
+    PullRequest,
+    RangeDigests,
+    RangeRequest,
+    RowHashes,
+    RowHashRequest,
+    SchemaAnswer,
+    TableDigest,
+)
 
 Report = Callable[[Phase, int, int, str], None]
 """Tells how far long work is: phase, done, total (rows; 0 where unknown), and a sentence or nothing."""
@@ -130,6 +140,14 @@ class Handler(Protocol):
 
     def table_digests(self, peer: Peer, request: CompareRequest) -> AsyncIterator[TableDigest]:
         """The digest of each table in the scope of a business."""
+        ...
+
+    async def range_digests(self, peer: Peer, request: RangeRequest) -> RangeDigests:
+        """The digests of ranges of one table in that scope."""
+        ...
+
+    async def schema(self, peer: Peer) -> SchemaAnswer:
+        """The tables that may travel, with their columns' types."""
         ...
 
     def row_hashes(self, peer: Peer, request: RowHashRequest) -> AsyncIterator[RowHashes]:

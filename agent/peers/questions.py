@@ -1,10 +1,10 @@
-"""What peers may ask without a bundle: hello, the roster, the businesses, digests for a comparison."""
+"""What peers may ask without a bundle: hello, the roster, the businesses."""
 
 from __future__ import annotations
 
 import asyncio
 import platform
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import structlog
 from aiohttp import web
@@ -15,8 +15,7 @@ from agent.peers.handler import Handler, Peer
 from agent.peers.limits import ServerLimits
 from certs.errors import RosterRollback
 from certs.store import Store
-from protocol.messages import PROTOCOL_VERSION, Hello, Message
-from protocol.requests import CompareRequest, RowHashRequest
+from protocol.messages import PROTOCOL_VERSION, Hello
 
 log = structlog.get_logger(__name__)
 
@@ -63,8 +62,6 @@ class Questions:
             web.get("/v1/roster", self._roster, allow_head=False),
             web.post("/v1/roster", self._take_roster),
             web.get("/v1/businesses", self._businesses, allow_head=False),
-            web.post("/v1/compare", self._compare),
-            web.post("/v1/compare/rows", self._compare_rows),
         ]
 
     async def _hello(self, request: web.Request) -> web.Response:
@@ -92,17 +89,3 @@ class Questions:
 
     async def _businesses(self, request: web.Request) -> web.Response:
         return http.answer(await self._handler.businesses(self._check(request)))
-
-    async def _compare(self, request: web.Request) -> web.StreamResponse:
-        peer = self._check(request)
-        data = await http.read_body(request, 1 << 20, self._limits.idle_seconds)
-        wanted = await asyncio.to_thread(CompareRequest.decode, data)
-        return await self._stream(request, self._handler.table_digests(peer, wanted))
-
-    async def _compare_rows(self, request: web.Request) -> web.StreamResponse:
-        peer = self._check(request)
-        data = await http.read_body(request, 1 << 20, self._limits.idle_seconds)
-        return await self._stream(request, self._handler.row_hashes(peer, RowHashRequest.decode(data)))
-
-    async def _stream(self, request: web.Request, items: AsyncIterator[Message]) -> web.StreamResponse:
-        return await http.send_stream(request, items, self._limits.idle_seconds)

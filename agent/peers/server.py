@@ -19,6 +19,7 @@ from aiohttp import web
 from agent.peers import http
 from agent.peers.clocks import CLOCK_PATH
 from agent.peers.clones import Clones
+from agent.peers.comparing import Comparing
 from agent.peers.door import Door, misdirected
 from agent.peers.errors import PeerError, RequestError
 from agent.peers.handler import Handler, Peer
@@ -69,6 +70,7 @@ class PeerServer:
         self._uploads = Uploads(handler, limits, self._check)
         self._pulls = Pulls(handler, limits, self._check)
         about = partial(hello, store, software or f"backroom {metadata.version('backroom')}", clones)
+        self._comparing = Comparing(handler, limits, self._check)
         self._questions = Questions(store, handler, limits, self._check, about)
         self._trusting = Trusting(trust, limits, self._check, self._proved, about)
         self.port = port
@@ -86,7 +88,7 @@ class PeerServer:
         self._context = context
         self._names = (server_name((await asyncio.to_thread(self._store.identity)).node_id), http.ANYONE)
         app = web.Application(middlewares=[self._guard])
-        for part in (self._questions, self._uploads, self._pulls, self._trusting):
+        for part in (self._questions, self._comparing, self._uploads, self._pulls, self._trusting):
             app.router.add_routes(part.routes())
         self._runner = web.AppRunner(
             app,

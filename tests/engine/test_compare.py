@@ -2,34 +2,57 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from agent.database.businesses import BusinessError
 from agent.engine.compare import Comparison, TableShape, ask, compare
-from agent.engine.compare_peer import PeerSide, answer_digests, answer_rows
+from agent.engine.compare_answers import Answering, TooManyComparisons
+from agent.engine.compare_peer import PeerSide
 from agent.engine.compare_sides import bundle_side, live_side
 from protocol.manifest import Kind
-from protocol.requests import CompareRequest, RowHashes, RowHashRequest, TableDigest
+from protocol.requests import (
+    CompareRequest,
+    RangeDigests,
+    RangeRequest,
+    RowHashes,
+    RowHashRequest,
+    TableDigest,
+)
 from tests.conftest import MakeDatabase
 from tests.support.restores import KITCHEN, OFFICE, Laptop
 
 
-def peer_side(there: Laptop, business: str) -> PeerSide:
-    """The other laptop behind its two requests, every message packed and unpacked as it would be on the way."""
+class Wire:
+    """The other laptop behind its questions, every message packed and unpacked, and counted, as it would be."""
 
-    async def digests(request: CompareRequest) -> list[TableDigest]:
-        asked = CompareRequest.decode(request.encode())
-        found = answer_digests(there.database.dsn, there.catalogue, asked)
-        return [TableDigest.decode(digest.encode()) async for digest in found]
+    def __init__(self, there: Laptop) -> None:
+        self.answering = Answering.of(lambda: there.database.dsn, lambda: there.catalogue)
+        self.bytes = 0
 
-    async def rows(request: RowHashRequest) -> AsyncIterator[RowHashes]:
-        asked = RowHashRequest.decode(request.encode())
-        async for hashes in answer_rows(there.database.dsn, there.catalogue, asked):
-            yield RowHashes.decode(hashes.encode())
+    def side(self, business: str) -> PeerSide:
+        return PeerSide(business, self.digests, self.ranges, self.rows)
 
-    return PeerSide(business, digests, rows)
+    def over(self, data: bytes) -> bytes:
+        self.bytes += len(data)
+        return data
+
+    async def digests(self, request: CompareRequest) -> list[TableDigest]:
+        asked = CompareRequest.decode(self.over(request.encode()))
+        found = self.answering.digests("peer", asked)
+        return [TableDigest.decode(self.over(digest.encode())) async for digest in found]
+
+    async def ranges(self, request: RangeRequest) -> RangeDigests:
+        asked = RangeRequest.decode(self.over(request.encode()))
+        return RangeDigests.decode(self.over((await self.answering.ranges("peer", asked)).encode()))
+
+    async def rows(self, request: RowHashRequest) -> AsyncIterator[RowHashes]:
+        asked = RowHashRequest.decode(self.over(request.encode()))
+        async for hashes in self.answering.rows("peer", asked):
+            yield RowHashes.decode(self.over(hashes.encode()))
 
 
 async def between(here: Laptop, there: Laptop, business: str) -> Comparison:
@@ -39,8 +62,10 @@ async def between(here: Laptop, there: Laptop, business: str) -> Comparison:
         live_side(there.database.dsn, there.catalogue, business) as theirs,
     ):
         direct = await compare(ours, theirs)
+    wire = Wire(there)
     async with live_side(here.database.dsn, here.catalogue, business) as ours:
-        remote = await compare(ours, peer_side(there, business))
+        remote = await compare(ours, wire.side(business))
+    await wire.answering.close()
     assert remote == direct
     return direct
 
@@ -101,6 +126,61 @@ async def test_reference_rows_that_the_business_does_not_use_are_no_difference(o
     assert result.identical
     assert result.tables["job_titles"].reference_only_there == 1
     assert (await with_file(kitchen, bundle, business)).identical
+
+
+async def test_one_row_of_many_is_found_with_little_traffic_and_over_one_snapshot(
+    office: Laptop, kitchen: Laptop
+) -> None:
+    business = await office.value('SELECT id FROM businesses WHERE NOT "isDemo" ORDER BY id LIMIT 1')
+    await office.execute(
+        "INSERT INTO business_products SELECT (jsonb_populate_record(NULL::business_products, to_jsonb(p) || "
+        "jsonb_build_object('id', 'many-' || n, 'sku', 'many-' || n, 'barcode', NULL, 'name', 'many ' || n))).* "
+        'FROM (SELECT * FROM business_products WHERE "businessId" = $1 ORDER BY id LIMIT 1) p, '
+        "generate_series(1, 6000) n",
+        business,
+    )
+    await kitchen.restore(await office.bundle(Kind.BUSINESS, business))
+    wire = Wire(kitchen)
+    async with live_side(office.database.dsn, office.catalogue, business) as ours:
+        assert (await compare(ours, wire.side(business))).identical
+    equal = wire.bytes
+    assert equal < 60_000
+
+    await kitchen.execute("UPDATE business_products SET name = 'other' WHERE id = 'many-77'")
+    wire.bytes = 0
+    async with live_side(office.database.dsn, office.catalogue, business) as ours:
+        side = wire.side(business)
+        await side.shapes()
+        # What is changed over there while the comparison goes on is not seen by it.
+        await kitchen.execute("UPDATE business_products SET name = 'third' WHERE id = 'many-78'")
+        found = await compare(ours, side)
+    await wire.answering.close()
+    assert found.tables["business_products"].differ == 1
+    assert found.tables["business_products"].examples == ("(many-77)",)
+    assert wire.bytes < 3 * equal
+
+
+async def test_comparisons_that_are_left_open_end_and_are_not_without_number(office: Laptop) -> None:
+    business = await office.value('SELECT id FROM businesses WHERE NOT "isDemo" ORDER BY id LIMIT 1')
+    sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name ~ 'comparison'"
+    answering = Answering.of(lambda: office.database.dsn, lambda: office.catalogue, kept_seconds=0.5, most=2)
+    for number in range(4):
+        request = CompareRequest(business, {"businesses": ("id",)}, session=f"s{number}")
+        assert [digest.rows async for digest in answering.digests("peer", request)] == [1]
+        assert await office.value(sql) <= 2
+    held = [answering.digests("peer", CompareRequest(business, session=f"h{number}")) for number in range(2)]
+    for each in held:
+        await anext(each)
+    with pytest.raises(TooManyComparisons):
+        await anext(answering.digests("peer", CompareRequest(business, session="one more")))
+    for each in held:
+        await each.aclose()
+    async with asyncio.timeout(10):
+        while await office.value(sql):
+            await asyncio.sleep(0.1)
+    with pytest.raises(BusinessError):
+        await anext(answering.digests("peer", CompareRequest("nobody", session="x")))
+    await answering.close()
 
 
 def test_only_columns_of_both_sides_are_compared_and_the_others_named() -> None:

@@ -29,8 +29,11 @@ from protocol.requests import (
     BusinessList,
     CompareRequest,
     PullRequest,
+    RangeDigests,
+    RangeRequest,
     RowHashes,
     RowHashRequest,
+    SchemaAnswer,
     TableDigest,
 )
 from protocol.writer import BundleWriter
@@ -108,7 +111,14 @@ class Shelf:
         if request.business != "b1":
             raise DeclinedError("There is no such business.")
         for table in ("orders", "users"):
-            yield TableDigest(table, 3, hashlib.sha256(table.encode()).digest(), ("id", "name"), ("id",))
+            digest = hashlib.sha256(table.encode()).digest()
+            yield TableDigest(table, 3, digest, ("id", "name"), ("text", "text"), ("id",))
+
+    async def range_digests(self, peer: Peer, request: RangeRequest) -> RangeDigests:
+        return RangeDigests((3, 17), (1, 2), (b"5:6", b"7:8"))
+
+    async def schema(self, peer: Peer) -> SchemaAnswer:
+        return SchemaAnswer({"orders": {"id": "text", "total": "numeric(10,2)"}})
 
     async def row_hashes(self, peer: Peer, request: RowHashRequest) -> AsyncIterator[RowHashes]:
         for start in range(0, 5000, 1000):

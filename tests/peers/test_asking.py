@@ -16,7 +16,7 @@ from agent.peers.link import Link
 from agent.peers.push import read_manifest
 from certs.roster import Role
 from protocol.manifest import Kind, Manifest
-from protocol.requests import CompareRequest, PullRequest, RowHashRequest
+from protocol.requests import CompareRequest, PullRequest, RangeRequest, RowHashRequest
 from tests.peers.laptops import Laptop, admit, make_laptop
 from tests.peers.proxy import Proxy
 
@@ -206,6 +206,9 @@ async def test_comparison_streams_digests_and_row_hashes(shop: list[Laptop]) -> 
         wanted = RowHashRequest("b1", "orders", ("id", "name"), ("id",))
         pieces = [piece async for piece in client.row_hashes(back.node_id, wanted)]
         assert sum(len(piece.keys) for piece in pieces) == 5000
+        ranges = await client.range_digests(back.node_id, RangeRequest("b1", "orders", ("id",), ("id",)))
+        assert (ranges.places, ranges.rows) == ((3, 17), (1, 2))
+        assert (await client.schema(back.node_id)).tables == {"orders": {"id": "text", "total": "numeric(10,2)"}}
         with pytest.raises(Refused, match="no such business"):
             await client.table_digests(back.node_id, CompareRequest("b7"))
 

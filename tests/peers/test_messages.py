@@ -18,8 +18,11 @@ from protocol.requests import (
     CompareRequest,
     PullAnswer,
     PullRequest,
+    RangeDigests,
+    RangeRequest,
     RowHashes,
     RowHashRequest,
+    SchemaAnswer,
     TableDigest,
 )
 
@@ -42,9 +45,12 @@ EXAMPLES: list[Any] = [
     PullRequest("full-device"),
     PullAnswer("p-1", "ready", 1, 2, "x", "bundle", 10, '"bundle"', None),
     BusinessList((BusinessItem("1", "A", None, True), BusinessItem("2", "B", "b"))),
-    CompareRequest("b", {"orders": ("id", "name"), "users": ()}),
-    TableDigest("orders", 3, b"d" * 32, ("id",), ("id",)),
-    RowHashRequest("b", "orders", ("id",), ("id",)),
+    CompareRequest("b", {"orders": ("id", "name"), "users": ()}, {"orders": ("total",)}, "s1"),
+    TableDigest("orders", 3, b"d" * 32, ("id",), ("text",), ("id",)),
+    RangeRequest("b", "orders", ("id",), ("id",), ("total",), (0, 63), "s1"),
+    RangeDigests((0, 4095), (1, 2), (b"1:2", b"3:4")),
+    SchemaAnswer({"orders": {"id": "text"}}),
+    RowHashRequest("b", "orders", ("id",), ("id",), (), (4095,), ("(1)",), "s1"),
     RowHashes(("1", "2"), (b"a" * 16, b"b" * 16)),
 ]
 
@@ -83,6 +89,10 @@ def test_a_missing_an_unknown_and_a_mistyped_field_are_refused(message: Any) -> 
         (EXAMPLES[6], "status", "maybe", "allowed are"),
         (EXAMPLES[0], "versions", list(range(101)), "101 items"),
         (EXAMPLES[-1], "keys", ["1"], "1 keys but 2 hashes"),
+        (EXAMPLES[-2], "ranges", [4096], "is allowed"),
+        (EXAMPLES[-4], "places", [1, 1], "twice"),
+        (EXAMPLES[-5], "within", [64], "is allowed"),
+        (EXAMPLES[-6], "types", [], "0 types"),
         (EXAMPLES[-1], "keys", ["1"] * 2001, "2001 items"),
         (EXAMPLES[3], "tables", {"t": {"a" * 201: 1}}, "more than 200 characters"),
         (EXAMPLES[3], "at", (1 << 62) - 1, "is allowed"),
