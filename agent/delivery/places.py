@@ -40,7 +40,7 @@ def find_place(text: str, configured: Sequence[DeliverySettings]) -> DeliverySet
             return _like("cloud", text, configured)
     except ValidationError as error:
         reason = str(error.errors(include_input=False, include_url=False)[0]["msg"]).removeprefix("Value error, ")
-        raise BadPlaceError(f"{text.partition('@')[0]!r} cannot be used: {reason}.") from None
+        raise BadPlaceError(f"The {scheme}: address cannot be used: {reason}.") from None
     known = ", ".join(each.name for each in configured) or "none yet"
     raise BadPlaceError(f"There is no place {text!r} to deliver to (set up: {known}).")
 
