@@ -31,12 +31,19 @@ COMMANDS = {
         "history": "look",
         "inspect": "look",
         "compare": "compare",
+        "doctor": "doctor",
     },
-    "Do": {"backup": "backup", "restore": "restore",
-        "undo": "undo", "push": "transfer", "pull": "transfer", "revoke": "devices"},
+    "Do": {
+        "backup": "backup",
+        "restore": "restore",
+        "undo": "undo",
+        "push": "transfer",
+        "pull": "transfer",
+        "revoke": "devices",
+    },
     "Platform files": {"export": "platform_json", "import": "platform_json"},
     "Deliver": {"deliver": "deliver", "delivery": "deliver", "keys": "keys"},
-    "Look after": {"archive": "archive", "verify": "verify", "drill": "drill", "prune": "prune"},
+    "Look after": {"archive": "archive", "verify": "verify", "drill": "drill", "prune": "prune", "schedule": "schedule"},
 }
 MODULES = {name: module for group in COMMANDS.values() for name, module in group.items()}
 
