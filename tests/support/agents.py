@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,6 +34,8 @@ from tests.support.databases import EMBEDDED, Database, Server, Servers
 
 BACKROOM = (sys.executable, "-m", "agent.cli.main")
 LOOPBACK = {"BACKROOM_LISTEN": "127.0.0.1"}
+# For laptops in networks of their own.
+ANYWHERE = {"BACKROOM_LISTEN": ""}
 # No interface has this address, so mDNS does not start: the command goes to the addresses that it is given.
 NO_MDNS = {"BACKROOM_LISTEN": "198.51.100.1"}
 ROOT = Path(__file__).parents[2]
@@ -72,10 +74,10 @@ def environment(extra: Mapping[str, str] = {}) -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(ROOT), **extra}
 
 
-def backroom(*arguments: str, env: Mapping[str, str] = {}, timeout: float = 90) -> Answer:
+def backroom(*arguments: str, env: Mapping[str, str] = {}, timeout: float = 90, within: Sequence[str] = ()) -> Answer:
     """Run the command to its end."""
     done = subprocess.run(
-        [*BACKROOM, *arguments],
+        [*within, *BACKROOM, *arguments],
         env=environment(env),
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -105,7 +107,7 @@ class Agent:
         self._skip = len(self._lines())
         self.errors = (laptop.home.parent / f"{laptop.home.name}.agent.err").open("ab")
         self.process = subprocess.Popen(
-            [*BACKROOM, "--home", str(laptop.home), "run", "--json"],
+            [*laptop.within, *BACKROOM, "--home", str(laptop.home), "run", "--json"],
             env=environment({**LOOPBACK, **env}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -175,6 +177,8 @@ class Laptop:
         self.name = name
         self.home = home
         self.database = database
+        self.within: tuple[str, ...] = ()
+        """What goes before every command, such as ``ip netns exec NAME``."""
         self._started: list[subprocess.Popen[str]] = []
 
     @property
@@ -201,7 +205,7 @@ class Laptop:
 
     def cli(self, *arguments: str, env: Mapping[str, str] = NO_MDNS, timeout: float = 90) -> Answer:
         """Run a command on this laptop."""
-        return backroom(*self.arguments(*arguments), env=env, timeout=timeout)
+        return backroom(*self.arguments(*arguments), env=env, timeout=timeout, within=self.within)
 
     def do(self, *arguments: str, env: Mapping[str, str] = NO_MDNS) -> Any:
         """Run a command that must do what it is told; its JSON."""
@@ -212,7 +216,7 @@ class Laptop:
     def start(self, *arguments: str, env: Mapping[str, str] = NO_MDNS) -> subprocess.Popen[str]:
         """Start a command, which ``ended`` waits for; what a failed test leaves running is killed after it."""
         process = subprocess.Popen(
-            [*BACKROOM, *self.arguments(*arguments)],
+            [*self.within, *BACKROOM, *self.arguments(*arguments)],
             env=environment(env),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
