@@ -12,6 +12,7 @@ from agent.home import Home
 from agent.log import setup
 from agent.operations.serve import serving
 from agent.operations.workspace import Workspace
+from agent.schedule.runner import Runner
 
 log = structlog.get_logger(__name__)
 
@@ -44,9 +45,15 @@ async def run_agent(home: Home, *, ready: Callable[[int], None]) -> None:
 
 
 async def _serve(workspace: Workspace, stop: asyncio.Event, ready: Callable[[int], None]) -> None:
-    async with serving(workspace) as server:
-        ready(server.port)
-        await stop.wait()
+    # The schedule needs no shop, and goes on while a shop is waited for.
+    schedule = asyncio.create_task(Runner(workspace).run())
+    try:
+        async with serving(workspace) as server:
+            ready(server.port)
+            await stop.wait()
+    finally:
+        schedule.cancel()
+        await asyncio.gather(schedule, return_exceptions=True)
 
 
 def _on_signals(stop: asyncio.Event) -> None:

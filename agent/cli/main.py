@@ -43,7 +43,14 @@ COMMANDS = {
     },
     "Platform files": {"export": "platform_json", "import": "platform_json"},
     "Deliver": {"deliver": "deliver", "delivery": "deliver", "keys": "keys"},
-    "Look after": {"archive": "archive", "verify": "verify", "drill": "drill", "prune": "prune", "schedule": "schedule"},
+    "Look after": {
+        "archive": "archive",
+        "verify": "verify",
+        "drill": "drill",
+        "prune": "prune",
+        "schedule": "schedule",
+        "metrics": "metrics",
+    },
 }
 MODULES = {name: module for group in COMMANDS.values() for name, module in group.items()}
 

@@ -48,6 +48,8 @@ class Runner:
                 await self.round()
             except (ArchiveError, ConfigError) as error:
                 log.warning("the schedule waits", reason=str(error))
+            except Exception:
+                log.exception("a round of the schedule failed")
             await asyncio.sleep(TICK_SECONDS)
 
     async def round(self) -> None:
