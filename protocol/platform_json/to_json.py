@@ -27,7 +27,10 @@ class Note(StrEnum):
 
     MILLISECONDS = "is exact to the microsecond; the platform's form keeps milliseconds"
     NOT_FINITE = "is NaN or infinite; the platform does not take such a value"
-    NUMBER = "has more digits than the platform's numbers; the file has all of them, the platform will round"
+    NUMBER = (
+        "has more digits than the platform's numbers; the file has all of them, the platform will round, "
+        "and may find the checksum changed"
+    )
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ from agent.database.reflect import reflect
 from agent.engine.bundle_file import VerifiedBundle, verify_bundle
 from agent.engine.errors import NothingToBackUp
 from agent.engine.export_json import ExportResult, export_json
-from agent.engine.import_errors import NoBusinessInFile, UnknownInFile, UnprovenDeviceState, ValuesMisfit
+from agent.engine.import_errors import FileChanged, NoBusinessInFile, UnknownInFile, UnprovenDeviceState, ValuesMisfit
 from agent.engine.import_json import Live, Looked, look_at_file, write_bundle
 from agent.engine.import_plan import ImportOptions
 from agent.engine.restore_errors import DeviceTableRefused
@@ -328,3 +328,35 @@ async def test_unclassified_rows_come_back_to_their_own_laptop_alone(kitchen: La
     own, _ = await imported(kitchen, write_file(kitchen.folder / "own.json", rows, sourceNodeId=KITCHEN))
     assert {e.table for e in own.manifest.tables if e.section is Section.UNCLASSIFIED} == {"odd_facts"}
     assert replace(own.manifest, tables=()).kind is Kind.FULL
+
+
+@pytest.mark.one_server
+async def test_a_file_that_changes_between_its_two_readings_is_refused(kitchen: Laptop) -> None:
+    async with kitchen.database.connect() as connection:
+        schema = await reflect(connection)
+    live, source = Live(schema, classify(schema, kitchen.catalogue), "18.0"), origin(KITCHEN)
+    path = write_file(kitchen.folder / "in.json", {"businesses": [BUSINESS]}, checksums={})
+    for changed in ([BUSINESS, BUSINESS | {"id": "b2"}], [], [BUSINESS | {"name": "Other"}], [{"id": "b9"}]):
+        path = write_file(path, {"businesses": [BUSINESS]}, checksums={})
+        looked = await look_at_file(path, live, source, now=lambda: NOW)
+        assert not looked.checked
+        write_file(path, {"businesses": changed}, checksums={})
+        sink = MemorySink()
+        with pytest.raises(FileChanged):
+            await write_bundle(looked, live, source, sink)
+        assert not sink.committed
+
+
+@pytest.mark.one_server
+async def test_a_platforms_business_file_brings_other_businesses_as_stubs(kitchen: Laptop) -> None:
+    other, third = BUSINESS | {"id": "u1", "name": "Umbrella"}, BUSINESS | {"id": "u2", "name": "Third"}
+    filters = {"businessId": "b1", "includeDemoData": False}
+    for number, rows in enumerate(([other, BUSINESS], [BUSINESS, other], [other, BUSINESS, third])):
+        path = kitchen.folder / f"in{number}.json"
+        write_file(path, {"businesses": rows, "users": []}, backupType="business-specific", businessFilter=filters)
+        bundle, _ = await imported(kitchen, path)
+        opened = open_bundle(bundle.path.read_bytes())
+        assert opened.ids("businesses") == {"b1"}
+        assert opened.stub_ids("businesses") == {row["id"] for row in rows} - {"b1"}
+        if number < 2:
+            assert business_text((await export(kitchen, bundle, f"out{number}.json"))[0]) == business_text(path)
