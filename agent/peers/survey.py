@@ -55,7 +55,7 @@ async def reach(address: Address, found: Sequence[Interface]) -> Reached:
     except ValueError:
         return Reached(address, knock, by.name if by else "", by.leads if by else None, False, None)
     near = any(interface.holds(ip) for interface in found if interface.leads is not Leads.ITSELF)
-    own = any(ip == each for interface in found for each, _ in interface.addresses)
+    own = not ip.is_loopback and any(ip == each for interface in found for each, _ in interface.addresses)
     neighbour = await asyncio.to_thread(_neighbour, str(ip))
     return Reached(address, knock, by.name if by else "", by.leads if by else None, near, neighbour, own)
 
