@@ -17,20 +17,22 @@ from agent.archive.history import History
 from agent.archive.records import DONE, FAILED, REFUSED, TransferRecord
 from agent.archive.spool import Incoming
 from agent.database.errors import DatabaseError
-from agent.database.merge import Conflicts
-from agent.engine.backup import BackupRequest
 from agent.engine.bundle_file import VerifiedBundle, verify_bundle
 from agent.engine.errors import EngineError
 from agent.engine.progress import Step
+from agent.operations.approving import MODES, WAITS, Approval, Approvals, Left
 from agent.operations.arriving import Arrivals
-from agent.operations.backups import backup_record, make_backup
+from agent.operations.backups import backup_record
 from agent.operations.errors import OperationError
-from agent.operations.look import businesses
+from agent.operations.giving import Giving
 from agent.operations.outcomes import settle
 from agent.operations.restores import apply_bundle, in_words, totals
+from agent.operations.rights import require_push
 from agent.operations.workspace import Workspace, utc_now
+from agent.peers.errors import PeerError
 from agent.peers.handler import Accept, Decision, Done, IncomingOffer, Part, Peer, Prepared, Refuse, Report
 from agent.tables.errors import TablesError
+from certs.errors import TrustError
 from certs.identity import verify_signature
 from protocol.errors import ProtocolError
 from protocol.manifest import Kind, Manifest
@@ -55,11 +57,6 @@ SPARE_BYTES = 100_000_000
 OTHER_RESTORE_SECONDS = 120.0
 
 
-class NotAllowed(OperationError):
-    code = "not-allowed"
-    hint = "Ask an admin of the shop."
-
-
 class Reception:
     """The peer server's handler. One apply at a time; others queue."""
 
@@ -70,6 +67,9 @@ class Reception:
         self._own_node = workspace.store.identity().node_id
         self._applying = asyncio.Lock()
         self._waiting = 0
+        self.approvals = Approvals(workspace, history)
+        self._giving = Giving(workspace, history)
+        self._left: dict[str, asyncio.Task[None]] = {}
 
     # Pushes to this laptop.
 
@@ -85,10 +85,14 @@ class Reception:
         if problem is not None:
             log.warning("offer refused", peer=peer.name, bundle=manifest.bundle_id, reason=problem.message)
             return Refuse(problem)
+        if offer.transfer_id in self._left:
+            here = self._workspace.config.device_name()
+            return Refuse(Problem(WAITS, f"It waits for a yes on {here}.", "Run the push again later."))
         await self._begin(peer, offer)
         business = manifest.business.id if manifest.business else None
         await self.arrivals.forget_older(peer.node_id, business, manifest.bundle_id)
-        return Accept(self.arrivals.expect(offer.transfer_id, manifest.bundle_id, offer.size))
+        part = self.arrivals.expect(offer.transfer_id, manifest.bundle_id, offer.size)
+        return Accept(part, ask=await self.approvals.needed(peer, offer))
 
     async def _problem(self, peer: Peer, offer: IncomingOffer) -> Problem | None:
         manifest = offer.manifest
@@ -108,8 +112,20 @@ class Reception:
             return Problem(
                 "kind-refused", f"{here} takes pushes of one business only.", "Let an admin pull full backups instead."
             )
-        if offer.mode != "newer":
-            return Problem("mode-refused", f"{here} takes only pushes in which the newer row wins.", "Push without it.")
+        if offer.mode not in MODES:
+            return Problem("mode-refused", f"{here} does not take pushes in this mode.", "Push without it.")
+        try:
+            business = manifest.business
+            self._workspace.clones.require_clear(peer.node_id)
+            require_push(
+                self._workspace.store.roster(),
+                peer.node_id,
+                self._own_node,
+                business.id if business else None,
+                business.name if business else "this",
+            )
+        except (OperationError, PeerError, TrustError) as error:
+            return Problem.of(error)
         now = utc_now()
         if manifest.created > now + CLOCK_TOLERANCE:
             return Problem(
@@ -161,17 +177,37 @@ class Reception:
         await self.arrivals.arrived(offer.transfer_id)
         report("checking", 0, 0, "")
         bundle = await verify_bundle(part.path, verify_signature)
-        self._waiting += 1
         try:
-            if self._applying.locked():
-                report("queued", 0, 0, f"{self._waiting - 1} before it")
-            async with self._applying:
-                return await self._apply(peer, offer, part, bundle, report)
-        finally:
-            self._waiting -= 1
+            approval = await self.approvals.decide(peer, offer, bundle, report, self._applying)
+            self._waiting += 1
+            try:
+                if self._applying.locked():
+                    report("queued", 0, 0, f"{self._waiting - 1} before it")
+                async with self._applying:
+                    return await self._apply(peer, offer, part, bundle, approval, report)
+            finally:
+                self._waiting -= 1
+        except DatabaseError as error:
+            await self._history.end_transfer(
+                offer.transfer_id, FAILED, bytes_done=offer.size, error_code=error.code, error=str(error)
+            )
+            raise
+        except (EngineError, ProtocolError, TablesError, OperationError) as error:
+            receipt = self._receipt(bundle.manifest, "refused", {}, {}, str(error))
+            await self._keep(offer, part, bundle)
+            await self._end(offer, receipt, REFUSED, {}, error)
+            await self.approvals.ended(offer, f"refused: {error}")
+            log.warning("push refused", peer=peer.name, bundle=bundle.manifest.bundle_id, reason=str(error))
+            return receipt
 
     async def _apply(
-        self, peer: Peer, offer: IncomingOffer, part: Incoming, bundle: VerifiedBundle, report: Report
+        self,
+        peer: Peer,
+        offer: IncomingOffer,
+        part: Incoming,
+        bundle: VerifiedBundle,
+        approval: Approval,
+        report: Report,
     ) -> SignedReceipt:
         manifest = bundle.manifest
         report("applying", 0, manifest.total_rows, "")
@@ -179,34 +215,24 @@ class Reception:
         def progress(step: Step) -> None:
             report("applying", step.done, step.total or manifest.total_rows, step.stage)
 
-        try:
-            result = await apply_bundle(
-                self._workspace,
-                self._history,
-                bundle,
-                conflicts=Conflicts.NEWER,
-                approver=f"push from {peer.name}",
-                transfer_id=offer.transfer_id,
-                wait_seconds=OTHER_RESTORE_SECONDS,
-                progress=progress,
-            )
-        except DatabaseError as error:
-            await self._history.end_transfer(
-                offer.transfer_id, FAILED, bytes_done=offer.size, error_code=error.code, error=str(error)
-            )
-            raise
-        except (EngineError, ProtocolError, TablesError) as error:
-            receipt = self._receipt(manifest, "refused", {}, {}, str(error))
-            await self._keep(offer, part, bundle)
-            await self._end(offer, receipt, REFUSED, {}, error)
-            log.warning("push refused", peer=peer.name, bundle=manifest.bundle_id, reason=str(error))
-            return receipt
+        result = await apply_bundle(
+            self._workspace,
+            self._history,
+            bundle,
+            conflicts=approval.conflicts,
+            expected=approval.expected,
+            approver=approval.approver,
+            transfer_id=offer.transfer_id,
+            wait_seconds=OTHER_RESTORE_SECONDS,
+            progress=progress,
+        )
         counts = totals(result.plan)
         by_table = {name: in_words(each) for name, each in result.plan.tables.items()}
         receipt = self._receipt(manifest, "applied", by_table, counts, "; ".join(result.plan.warnings)[:1000])
         # The receipt first: once the database has the rows, the sender must be able to learn it, whatever comes.
         await self._end(offer, receipt, DONE, counts, None)
         await self._keep(offer, part, bundle)
+        await self.approvals.ended(offer, "applied")
         log.info("push applied", peer=peer.name, bundle=manifest.bundle_id, **counts)
         return receipt
 
@@ -269,72 +295,49 @@ class Reception:
 
     async def prepare_pull(self, peer: Peer, request: PullRequest, report: Report) -> Prepared:
         """Make the backup that a peer asks for, in the archive; the full kinds for admins only."""
-        kind = Kind(request.kind)
-        if kind is not Kind.BUSINESS and not peer.admin:
-            raise NotAllowed(f"{peer.name} may not pull a {kind.value} backup: only admins may.")
-        if request.bundle_id is not None:
-            known = await self._history.backup(request.bundle_id)
-            if known is not None and known.kind == kind.value:
-                path = self._workspace.archive.locate(known.path)
-                if await asyncio.to_thread(path.is_file):
-                    return Prepared(path, known.id, known.size)
-
-        def progress(step: Step) -> None:
-            report("applying", step.done, step.total, step.stage)
-
-        transfer = TransferRecord(
-            id=f"pull-{peer.node_id[5:13]}-{utc_now():%Y%m%d%H%M%S%f}",
-            direction="sent",
-            mode="pull",
-            kind=kind.value,
-            peer_node=peer.node_id,
-            peer_name=peer.name,
-            state="started",
-            started_at=utc_now(),
-        )
-        await self._history.start_transfer(transfer)
-        try:
-            made = await make_backup(
-                self._workspace,
-                self._history,
-                BackupRequest(
-                    kind,
-                    request.business,
-                    compress=request.compress,
-                    include_demo=request.include_demo,
-                    target_node=peer.node_id,
-                ),
-                progress=progress,
-            )
-        except Exception as error:
-            await self._history.end_transfer(
-                transfer.id, FAILED, error_code=str(getattr(error, "code", "unexpected")), error=str(error)
-            )
-            raise
-        await self._history.end_transfer(transfer.id, DONE, bundle_id=made.record.id, bytes_done=made.record.size)
-        log.info("backup made for a pull", peer=peer.name, kind=kind.value, bundle=made.record.id)
-        return Prepared(made.file, made.record.id, made.record.size)
+        return await self._giving.prepare_pull(peer, request, report)
 
     # Looking.
 
     async def businesses(self, peer: Peer) -> BusinessList:
-        """All businesses of this laptop's database."""
-        found = await businesses(self._workspace)
-        return BusinessList(tuple(BusinessItem(b.id, b.name, b.slug, b.is_demo) for b in found))
+        """The businesses of this laptop's database that the peer may know of."""
+        return await self._giving.businesses(peer)
 
     def table_digests(self, peer: Peer, request: CompareRequest) -> AsyncIterator[TableDigest]:
         """The digest of each table in the scope of a business."""
         from agent.operations.comparing import table_digests
 
+        self._giving.require_compare(peer, request.business)
         return table_digests(self._workspace, request)
 
     def row_hashes(self, peer: Peer, request: RowHashRequest) -> AsyncIterator[RowHashes]:
         """Key and hash of each row of one table in that scope."""
         from agent.operations.comparing import row_hashes
 
+        self._giving.require_compare(peer, request.business)
         return row_hashes(self._workspace, request)
 
     # Keeping house.
+
+    async def go_on(self) -> None:
+        """After a start: deal with the pushes that waited for a yes when the agent stopped. Until cancelled."""
+        for each in await self.approvals.left():
+            self._left[each.offer.transfer_id] = asyncio.create_task(self._go_on(each))
+        try:
+            await asyncio.gather(*self._left.values())
+        finally:
+            for task in self._left.values():
+                task.cancel()
+            await asyncio.gather(*self._left.values(), return_exceptions=True)
+
+    async def _go_on(self, left: Left) -> None:
+        try:
+            await self.apply(left.peer, left.offer, left.part, lambda *_: None)
+        except Exception as error:
+            log.warning("a waiting push failed", peer=left.peer.name, reason=str(error))
+        finally:
+            await left.part.close()
+            self._left.pop(left.offer.transfer_id, None)
 
     async def tidy(self) -> None:
         """At start: throw away what died half way and is too old to go on with; tell the truth about the rest."""

@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 
 EARLY = timedelta(days=180)
 """Before its end a certificate is renewed this much earlier: a laptop may lie in a drawer for months."""
-LOOK_SECONDS = 15.0
+LOOK_SECONDS = 3.0
 AGAIN = timedelta(minutes=10)
 SLEPT = timedelta(seconds=30)
 
@@ -106,6 +106,7 @@ async def keep_certificate(workspace: Workspace, net: Network, server: PeerServe
             files = await asyncio.to_thread(store.tls_files)
             if stamp not in (None, files.stamp()):
                 await server.reload()
+                log.info("certificate in use", until=certificates.expires(shop.certificate).isoformat())
             stamp = files.stamp()
             wrong = behind(store.clock(), shop)
             if wrong is not None and said != str(wrong)[:40]:

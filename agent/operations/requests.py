@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from agent.home import Home
 from agent.operations.errors import OperationError
@@ -20,7 +20,9 @@ from agent.operations.workspace import person, utc_now
 from certs import files
 
 WAITING, APPROVED, DECLINED, EXPIRED, DONE, FAILED = "waiting", "approved", "declined", "expired", "done", "failed"
-BUNDLE = "bundle"
+PushMode = Literal["newer", "bundle"]
+MODES: tuple[PushMode, ...] = ("newer", "bundle")
+BUNDLE: PushMode = "bundle"
 """The mode of a push in which its rows win over those here."""
 LIFETIME = timedelta(days=2)
 KEPT = timedelta(days=30)

@@ -129,8 +129,28 @@ def in_words(counts: TableCounts) -> dict[str, int]:
     }
 
 
+async def plan_bundle(
+    workspace: Workspace,
+    history: History,
+    bundle: VerifiedBundle,
+    conflicts: Conflicts,
+    *,
+    approver: str,
+    transfer_id: str,
+) -> RestorePlan:
+    """What a pushed bundle would do now; the history notes the plan with its transfer."""
+    return await _planned(workspace, history, bundle, conflicts, silent, approver=approver, transfer_id=transfer_id)
+
+
 async def _planned(
-    workspace: Workspace, history: History, bundle: VerifiedBundle, conflicts: Conflicts, progress: Progress
+    workspace: Workspace,
+    history: History,
+    bundle: VerifiedBundle,
+    conflicts: Conflicts,
+    progress: Progress,
+    *,
+    approver: str | None = None,
+    transfer_id: str | None = None,
 ) -> RestorePlan:
     plan = await plan_restore(
         workspace.database_url,
@@ -140,7 +160,9 @@ async def _planned(
         conflicts=conflicts,
         progress=progress,
     )
-    record = await history.start_restore(_record(workspace, bundle, conflicts, RUNNING, approver=person()))
+    record = await history.start_restore(
+        _record(workspace, bundle, conflicts, RUNNING, approver=approver or person(), transfer_id=transfer_id)
+    )
     await history.end_restore(record.id, PLANNED, counts=totals(plan), plan_digest=plan.digest)
     return plan
 

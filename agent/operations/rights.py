@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agent.operations.errors import OperationError
-from certs.roster import Limits, Member, Right, Roster
+from certs.roster import Limits, Right, Roster
 from protocol.manifest import Kind
 
 _VERBS = {Right.OFFER: "offer", Right.TAKE: "receive", Right.GIVE: "give away"}
@@ -37,8 +37,8 @@ def require_pull(roster: Roster, puller: str, giver: str, kind: Kind, business: 
     require(source.name, source.limits, Right.GIVE, wanted, what)
 
 
-def may_see(one: Member, other: Limits, business: str) -> bool:
-    """Whether a device may know of a business here, and compare it: it may take it from here or offer it to here."""
-    takes = one.limits.allows(Right.TAKE, business) and other.allows(Right.GIVE, business)
-    offers = one.limits.allows(Right.OFFER, business) and other.allows(Right.TAKE, business)
+def may_see(one: Limits, other: Limits, business: str) -> bool:
+    """Whether a device (``one``) may know of a business here, and compare it: it may take it or offer it."""
+    takes = one.allows(Right.TAKE, business) and other.allows(Right.GIVE, business)
+    offers = one.allows(Right.OFFER, business) and other.allows(Right.TAKE, business)
     return takes or offers

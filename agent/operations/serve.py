@@ -74,6 +74,7 @@ async def serving(workspace: Workspace) -> AsyncIterator[PeerServer]:
                         tasks.create_task(_keep_clean(reception)),
                         tasks.create_task(keep_certificate(workspace, net, server)),
                         tasks.create_task(reception.arrivals.watch()),
+                        tasks.create_task(reception.go_on()),
                     ]
                     log.info(
                         "ready",

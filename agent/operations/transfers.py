@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -17,10 +18,13 @@ from agent.database.businesses import Business, find_business
 from agent.engine.backup import BackupRequest
 from agent.engine.bundle_file import verify_bundle
 from agent.engine.progress import Progress, Step, silent
+from agent.operations.approving import WAITS
 from agent.operations.backups import backup_record, make_backup
 from agent.operations.errors import OperationError
 from agent.operations.look import businesses
 from agent.operations.network import network
+from agent.operations.requests import LIFETIME, PushMode
+from agent.operations.rights import require_push
 from agent.operations.workspace import Workspace, utc_now
 from agent.peers.errors import PeerError, Refused
 from agent.peers.handler import Part
@@ -35,6 +39,9 @@ from protocol.requests import PullKind, PullRequest
 log = structlog.get_logger(__name__)
 
 RESUME_WITHIN = timedelta(hours=1)
+WAIT_SECONDS = 60.0
+BROKE_OFF = "broke-off"
+"""The code of an interrupted push that asks: it is not taken up again, the next one asks anew."""
 _PULLS: dict[Kind, PullKind] = {
     Kind.BUSINESS: "business-specific",
     Kind.FULL: "full",
@@ -52,6 +59,13 @@ class PushRefused(OperationError):
 
     code = "push-refused"
     hint = "The bundle is in the archive of both laptops. Nothing was changed over there."
+
+
+class WaitsForYes(OperationError):
+    """The bundle is over there; a person has to say yes before it is applied."""
+
+    code = WAITS
+    hint = "Run the same push again later: it then tells what came of it."
 
 
 class WrongBundle(OperationError):
@@ -115,6 +129,23 @@ def _telling(progress: Progress) -> Callable[[str, int, int, str], None]:
     return tell
 
 
+def _patient(
+    tell: Callable[[str, int, int, str], None], name: str, patience: float
+) -> Callable[[str, int, int, str], None]:
+    """``tell`` that does not wait for a person over there for longer than ``patience`` seconds."""
+    since: float | None = None
+
+    def told(phase: str, done: int, total: int, text: str) -> None:
+        nonlocal since
+        tell(phase, done, total, text)
+        now = asyncio.get_running_loop().time()
+        since = (since or now) if phase == "waiting" else None
+        if since is not None and now - since >= patience:
+            raise WaitsForYes(f"The bundle is on {name} and waits there {text}.")
+
+    return told
+
+
 async def push(
     workspace: Workspace,
     history: History,
@@ -123,26 +154,38 @@ async def push(
     *,
     compress: bool = True,
     fresh: bool = False,
+    mode: PushMode = "newer",
+    patience: float = WAIT_SECONDS,
     progress: Progress = silent,
 ) -> PushDone:
     """Push a business: back it up, hand it over, wait for the signed receipt.
 
     A push of the same business to the same device that was interrupted within the last hour is finished first (its
     bytes over there are not sent again), then the business is pushed as it is now; ``fresh`` leaves the old one.
+    With the ``mode`` "bundle" its rows win over there, once somebody there has said yes, which is waited for as long as
+    ``patience`` (seconds); a push that waited is finished by the next one, and nothing is pushed anew then.
     Raises ``TrustError``, ``PeerError``, :class:`PushRefused`, and what a backup raises.
     """
     member = other_device(workspace, device)
     chosen = find_business(await businesses(workspace), business)
+    workspace.clones.require_clear(member.node_id)
+    own = workspace.store.identity().node_id
+    require_push(workspace.store.roster(), own, member.node_id, chosen.id, chosen.name)
     await history.mark_interrupted()
     resumed = False
     sent = 0
-    if not fresh and (left := await _interrupted(workspace, history, chosen, member)) is not None:
+    started = asyncio.get_running_loop().time()
+    if not fresh and (left := await _interrupted(workspace, history, chosen, member, mode)) is not None:
+        transfer, record, path, waited = left
+        hand_over = partial(_hand_over, workspace, history, member, transfer, record, path, patience=patience)
         try:
-            done = await _hand_over(workspace, history, member, *left, progress=progress, resumes=True)
+            done = await hand_over(mode=mode, progress=progress, resumes=not waited)
+            if waited:
+                took = asyncio.get_running_loop().time() - started
+                return PushDone(member, record, path, done.receipt, done.sent, True, took, ())
             resumed, sent = True, done.sent
         except Refused as error:
-            log.info("the interrupted push is left", bundle=left[1].id, reason=str(error))
-    started = asyncio.get_running_loop().time()
+            log.info("the interrupted push is left", bundle=record.id, reason=str(error))
     request = BackupRequest(Kind.BUSINESS, chosen.id, compress=compress, target_node=member.node_id)
     made = await make_backup(workspace, history, request, progress=progress)
     transfer = await history.start_transfer(
@@ -161,7 +204,9 @@ async def push(
             bytes_total=made.record.size,
         )
     )
-    pushed = await _hand_over(workspace, history, member, transfer, made.record, made.file, progress=progress)
+    pushed = await _hand_over(
+        workspace, history, member, transfer, made.record, made.file, mode=mode, patience=patience, progress=progress
+    )
     return PushDone(
         member=member,
         backup=made.record,
@@ -175,13 +220,19 @@ async def push(
 
 
 async def _interrupted(
-    workspace: Workspace, history: History, business: Business, member: Member
-) -> tuple[TransferRecord, BackupRecord, Path] | None:
-    """The newest push of this business to this device, where it broke off lately and its bundle is still here."""
+    workspace: Workspace, history: History, business: Business, member: Member, mode: PushMode
+) -> tuple[TransferRecord, BackupRecord, Path, bool] | None:
+    """The newest push of this business to this device, where it broke off lately and its bundle is still here.
+
+    The last value says that it waited for a yes: only that is taken up of pushes that ask, and by them alone.
+    """
     latest = await history.transfers(direction="sent", mode="push", peer=member.node_id, business=business.id, limit=1)
     if not latest or latest[0].state != INTERRUPTED or latest[0].bundle_id is None:
         return None
-    if latest[0].started_at < utc_now() - RESUME_WITHIN:
+    waited = latest[0].error_code == WAITS
+    if waited != (mode != "newer") or latest[0].error_code == BROKE_OFF:
+        return None
+    if latest[0].started_at < utc_now() - (LIFETIME if waited else RESUME_WITHIN):
         return None
     record = await history.backup(latest[0].bundle_id)
     if record is None:
@@ -189,7 +240,7 @@ async def _interrupted(
     path = workspace.archive.locate(record.path)
     if not await asyncio.to_thread(path.is_file):
         return None
-    return await history.resume_transfer(latest[0].id), record, path
+    return await history.resume_transfer(latest[0].id), record, path, waited
 
 
 async def _hand_over(
@@ -200,20 +251,29 @@ async def _hand_over(
     record: BackupRecord,
     path: Path,
     *,
+    mode: PushMode,
+    patience: float,
     progress: Progress,
     resumes: bool = False,
 ) -> Pushed:
+    tell = _patient(_telling(progress), member.name, patience)
     try:
         async with network(workspace) as net:
-            pushed = await net.client.push(member.node_id, path, tell=_telling(progress))
+            try:
+                pushed = await net.client.push(member.node_id, path, mode=mode, tell=tell)
+            except Refused as error:
+                if error.code == WAITS:
+                    raise WaitsForYes(str(error)) from error
+                raise
     except Refused as error:
         await history.end_transfer(transfer.id, REFUSED, error_code=error.code, error=str(error))
         raise
     except BaseException as error:
+        code = str(getattr(error, "code", "stopped"))
         await history.end_transfer(
             transfer.id,
             INTERRUPTED,
-            error_code=str(getattr(error, "code", "stopped")),
+            error_code=code if mode == "newer" or code == WAITS else BROKE_OFF,
             error=str(error) or "The push was stopped.",
         )
         raise

@@ -71,7 +71,8 @@ class Pulls:
         peer = self._check(request)
         data = await http.read_body(request, 64 << 10, self._limits.idle_seconds)
         wanted = PullRequest.decode(data)
-        if wanted.kind != "business-specific" and not peer.admin:
+        replacing = peer.replaces is not None and wanted.bundle_id is not None
+        if wanted.kind != "business-specific" and not (peer.admin or replacing):
             raise RequestError(
                 403,
                 "admin-only",

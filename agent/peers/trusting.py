@@ -16,7 +16,7 @@ from aiohttp import web
 from agent.peers import http
 from agent.peers.clocks import CLOCK_PATH
 from agent.peers.directory import Directory
-from agent.peers.errors import NotFound, PeerError, RequestError
+from agent.peers.errors import NotFound, PeerError, Refused, RequestError
 from agent.peers.handler import Peer
 from agent.peers.limits import ServerLimits
 from agent.peers.link import Link
@@ -45,7 +45,7 @@ class TrustHandler(Protocol):
 
 
 class Trusting:
-    """The routes. ``check`` raises for a peer that may not ask; ``proved``: its public key, and whether it is outdated."""
+    """The routes. ``check`` raises for a peer that may not ask; ``proved``: its public key, whether it is outdated."""
 
     def __init__(
         self,
@@ -108,6 +108,8 @@ async def renewal(directory: Directory, node_id: str) -> RenewalAnswer:
         try:
             await link.open()
             return await link.read(RenewalAnswer.decode, "POST", RENEWAL_PATH)
+        except Refused:
+            raise
         except PeerError as error:
             failure = error
         finally:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from agent.cli.output import count, duration, size
 from agent.cli.progress import shown
 from agent.cli.run import Session, command
+
+if TYPE_CHECKING:
+    from agent.operations.requests import PushMode
 
 
 @command(name="push")
@@ -14,11 +19,24 @@ from agent.cli.run import Session, command
 @click.argument("device")
 @click.option("--no-compress", is_flag=True, help="Send the rows as they are.")
 @click.option("--fresh", is_flag=True, help="Do not finish an interrupted push first.")
-async def push(session: Session, business: str, device: str, no_compress: bool, fresh: bool) -> None:
+@click.option(
+    "--conflicts",
+    type=click.Choice(["newer", "bundle"]),
+    default="newer",
+    show_default=True,
+    help="Which row wins over there. With `bundle`, somebody there must say yes.",
+)
+@click.option("--wait", type=float, default=60.0, show_default=True, help="Seconds to wait for that yes.")
+async def push(
+    session: Session, business: str, device: str, no_compress: bool, fresh: bool, conflicts: PushMode, wait: float
+) -> None:
     """Push BUSINESS (id, name or slug) to DEVICE (name or ID): afterwards it is there, complete.
 
     Where both laptops have a row, the newer one stays; nothing is deleted over there. What counts is the receipt that
     the other laptop signs. Interrupted? Run it again: it goes on where it stopped.
+
+    With --conflicts bundle the rows of this laptop replace newer ones over there too. That waits for a person there
+    (`backroom requests`, `backroom approve`); run the push again to learn what came of it.
 
     \b
       backroom push "Restaurant ABC" laptop-sales-002
@@ -30,7 +48,15 @@ async def push(session: Session, business: str, device: str, no_compress: bool, 
     with shown(session.output) as progress:
         async with workspace.history() as history:
             done = await send(
-                workspace, history, business, device, compress=not no_compress, fresh=fresh, progress=progress
+                workspace,
+                history,
+                business,
+                device,
+                compress=not no_compress,
+                fresh=fresh,
+                mode=conflicts,
+                patience=wait,
+                progress=progress,
             )
     say, totals = session.output.say, done.receipt.totals
     again = " (an interrupted push was finished first)" if done.resumed else ""
