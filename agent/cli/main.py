@@ -28,7 +28,7 @@ COMMANDS = {
         "devices": "devices",
         "businesses": "look",
         "tables": "look",
-        "history": "look",
+        "history": "history",
         "inspect": "look",
         "compare": "compare",
         "doctor": "doctor",

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from agent.config import ConfigError
 from agent.database.errors import DatabaseError
+from agent.operations.alerts import Alerts
 from agent.operations.look import businesses
 from agent.operations.workspace import Workspace
 from agent.tables.errors import TablesError
@@ -16,7 +17,8 @@ from agent.tables.errors import TablesError
 
 @dataclass(frozen=True, slots=True)
 class StatusSeen:
-    """``database`` says in a few words how the database is; ``last`` maps backup, push... to when, if ever."""
+    """``database`` says in a few words how the database is; ``last`` maps backup, push... to when, if ever;
+    ``last_drill`` how the last drill ended; ``alerts`` are the keys of the alerts that are open."""
 
     home: str
     name: str
@@ -32,6 +34,8 @@ class StatusSeen:
     businesses: int | None
     bundles: int
     last: Mapping[str, datetime | None]
+    last_drill: str | None
+    alerts: tuple[str, ...]
 
     def as_dict(self) -> dict[str, object]:
         return asdict(self)
@@ -52,6 +56,7 @@ async def status(workspace: Workspace) -> StatusSeen:
         backups = await history.backups(limit=1)
         pushes = await history.transfers(direction="sent", mode="push", state="done", limit=1)
         received = await history.transfers(direction="received", mode="push", state="done", limit=1)
+        drills = await history.drills(limit=1)
     return StatusSeen(
         home=str(workspace.home.path),
         name=config.device_name(),
@@ -70,5 +75,8 @@ async def status(workspace: Workspace) -> StatusSeen:
             "backup": backups[0].created_at if backups else None,
             "push": pushes[0].ended_at if pushes else None,
             "received": received[0].ended_at if received else None,
+            "drill": drills[0].started_at if drills else None,
         },
+        last_drill=drills[0].state if drills else None,
+        alerts=tuple(sorted(await asyncio.to_thread(lambda: Alerts(workspace).open))),
     )

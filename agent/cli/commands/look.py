@@ -1,4 +1,4 @@
-"""``backroom businesses | tables | history | inspect``: looking without changing anything."""
+"""``backroom businesses | tables | inspect``: looking without changing anything."""
 
 from __future__ import annotations
 
@@ -62,81 +62,6 @@ async def tables(session: Session, of_class: str | None) -> None:
         right=(4,),
     )
     session.output.result([each.as_dict() for each in seen])
-
-
-@command(name="history")
-@click.option("--limit", "-n", type=click.IntRange(1), default=20, show_default=True, help="How many of each.")
-async def history(session: Session, limit: int) -> None:
-    """Show backups, pushes, pulls and restores, newest first."""
-    from dataclasses import asdict
-
-    from agent.operations.workspace import Workspace
-
-    async with Workspace(session.home).history() as records:
-        backups = await records.backups(limit=limit)
-        transfers = await records.transfers(limit=limit)
-        restores = await records.restores(limit=limit)
-    say, table = session.output.say, session.output.table
-    say(f"Backups ({len(backups)})")
-    table(
-        ("When", "Kind", "Business", "From", "Rows", "Size", "File"),
-        [
-            (
-                moment(b.created_at),
-                b.kind,
-                b.business_name or "",
-                b.source_device,
-                f"{b.records:,}",
-                size(b.size),
-                b.filename,
-            )
-            for b in backups
-        ],
-        right=(4, 5),
-    )
-    say(f"\nPushes and pulls ({len(transfers)})")
-    table(
-        ("When", "What", "Business", "Laptop", "State", "Bytes"),
-        [
-            (
-                moment(t.started_at),
-                f"{t.mode} {'to' if (t.direction == 'sent') else 'from'}",
-                t.business_name or t.kind,
-                t.peer_name,
-                t.state + (f": {t.error}" if t.error else ""),
-                size(t.bytes_done),
-            )
-            for t in transfers
-        ],
-    )
-    say(f"\nRestores ({len(restores)})")
-    table(
-        ("When", "From", "Business", "Mode", "State", "Rows"),
-        [
-            (
-                moment(r.started_at),
-                r.source_device or "",
-                r.business_name or r.kind,
-                r.mode,
-                r.state + (f": {r.error}" if r.error else ""),
-                ", ".join(
-                    f"{number:,} {what}" for what, number in r.counts.items() if number and isinstance(number, int)
-                ),
-            )
-            for r in restores
-        ],
-    )
-
-    def public(record: object) -> dict[str, object]:
-        return {k: v for k, v in asdict(record).items() if k not in {"receipt", "owner"}}  # type: ignore[call-overload]
-
-    session.output.result(
-        {
-            "backups": [public(record) for record in backups],
-            "transfers": [public(record) for record in transfers],
-            "restores": [public(record) for record in restores],
-        }
-    )
 
 
 @command(name="inspect")

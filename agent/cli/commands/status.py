@@ -24,5 +24,8 @@ async def status(session: Session) -> None:
         session.output.note(f"  {seen.database_hint}")
     say(f"Archive   {count(seen.bundles, 'bundle')} in {session.home.archive}")
     for what, at in seen.last.items():
-        say(f"Last {what}  {moment(at) if at else 'never'}")
+        how = f" ({seen.last_drill})" if what == "drill" and at else ""
+        say(f"Last {what}  {moment(at) if at else 'never'}{how}")
+    for key in seen.alerts:
+        say(f"ALERT     {key} (`backroom schedule list`)")
     session.output.result(seen.as_dict())
