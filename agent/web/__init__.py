@@ -1,0 +1,1 @@
+"""What this laptop serves to its own user, on the loopback address alone."""

@@ -1,0 +1,204 @@
+"""The application: endpoints, jobs, downloads; and the server that the running agent starts."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import structlog
+from aiohttp import hdrs, web
+from multidict import istr
+from pydantic import ValidationError
+
+from agent.operations.workspace import Workspace
+from agent.web.api import work
+from agent.web.api.endpoints import ENDPOINTS, Endpoint
+from agent.web.api.errors import BadRequest, PortsTaken
+from agent.web.api.jobs import RUNNING, Jobs
+from agent.web.api.models import Download, Request
+from agent.web.api.openapi import document
+from agent.web.api.security import guard, load_token
+from agent.web.api.values import answer, encoded
+
+log = structlog.get_logger(__name__)
+
+HOST = "127.0.0.1"
+DEFAULT_PORT = 47601
+CHECKSUM = istr("Backroom-Sha256")
+MAX_BODY = 64 * 1024
+ALIVE_TICKS = 40  # of the watcher's quarter seconds
+Model = TypeVar("Model", bound=Request)
+
+
+def make_app(workspace: Workspace, token: str) -> web.Application:
+    """The application over one data folder. Its jobs end with it."""
+    app = web.Application(middlewares=[guard(token)], client_max_size=MAX_BODY)
+    jobs = Jobs()
+    for endpoint in ENDPOINTS:
+        handler = partial(_see, workspace, endpoint) if endpoint.see else partial(_do, workspace, jobs, endpoint)
+        app.router.add_route(endpoint.method, endpoint.path, handler)
+    app.router.add_get("/api/openapi.json", _openapi)
+    app.router.add_get("/api/backup", partial(_download, workspace), allow_head=False)
+    app.router.add_get("/api/bundles/{id}", partial(_bundle, workspace))
+    app.router.add_get("/api/jobs", partial(_jobs, jobs))
+    app.router.add_get("/api/jobs/{id}", partial(_job, jobs))
+    app.router.add_delete("/api/jobs/{id}", partial(_cancel, jobs))
+    app.router.add_get("/api/jobs/{id}/events", partial(_events, jobs), allow_head=False)
+
+    async def close(_: web.Application) -> None:
+        await jobs.close()
+
+    app.on_shutdown.append(close)
+    return app
+
+
+async def _see(workspace: Workspace, endpoint: Endpoint, request: web.Request) -> web.Response:
+    assert endpoint.see is not None
+    return answer(await endpoint.see(Workspace(workspace.home), _query(request, endpoint.request)))
+
+
+async def _do(workspace: Workspace, jobs: Jobs, endpoint: Endpoint, request: web.Request) -> web.Response:
+    do = endpoint.do
+    assert do is not None
+    asked = _validated(endpoint.request, await _body(request))
+    job = jobs.start(
+        endpoint.path.removeprefix("/api/"), lambda progress: do(Workspace(workspace.home), asked, progress)
+    )
+    return web.Response(
+        text=encoded(job.as_dict()),
+        status=202,
+        content_type="application/json",
+        headers={hdrs.LOCATION: f"/api/jobs/{job.id}", hdrs.CACHE_CONTROL: "no-store"},
+    )
+
+
+async def _openapi(request: web.Request) -> web.Response:
+    return answer(document(ENDPOINTS))
+
+
+async def _download(workspace: Workspace, request: web.Request) -> web.StreamResponse:
+    made = await work.download(workspace, _query(request, Download))
+    response = _attachment(made.file, made.record.checksum)
+    await response.prepare(request)
+    await work.downloaded(workspace, made.record.id)
+    return response
+
+
+async def _bundle(workspace: Workspace, request: web.Request) -> web.StreamResponse:
+    path, record = await work.stored(workspace, request.match_info["id"])
+    response = _attachment(path, record.checksum if record else None)
+    await response.prepare(request)
+    if record is not None and request.method == hdrs.METH_GET and response.status == 200:
+        await work.downloaded(workspace, record.id)
+    return response
+
+
+def _attachment(path: Path, checksum: str | None) -> web.FileResponse:
+    """The file as an attachment, in pieces where asked for (``Range``)."""
+    headers = {
+        hdrs.CONTENT_TYPE: "application/octet-stream",
+        hdrs.CONTENT_DISPOSITION: f'attachment; filename="{path.name}"',
+        hdrs.CACHE_CONTROL: "no-store",
+    }
+    if checksum:
+        headers[CHECKSUM] = checksum
+    return web.FileResponse(path, headers=headers)
+
+
+async def _jobs(jobs: Jobs, request: web.Request) -> web.Response:
+    return answer([job.as_dict() for job in jobs.all()])
+
+
+async def _job(jobs: Jobs, request: web.Request) -> web.Response:
+    return answer(jobs.get(request.match_info["id"]).as_dict())
+
+
+async def _cancel(jobs: Jobs, request: web.Request) -> web.Response:
+    return answer((await jobs.cancel(request.match_info["id"])).as_dict())
+
+
+async def _events(jobs: Jobs, request: web.Request) -> web.StreamResponse:
+    job_id = jobs.get(request.match_info["id"]).id
+    response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: "text/event-stream", hdrs.CACHE_CONTROL: "no-store"})
+    await response.prepare(request)
+    quiet = 0
+    async for job in jobs.watch(job_id):
+        quiet = quiet + 1 if job is None else 0
+        if job is not None:
+            name = "progress" if job.state == RUNNING else job.state
+            await response.write(f"event: {name}\ndata: {encoded(job.as_dict())}\n\n".encode())
+        elif quiet % ALIVE_TICKS == 0:
+            await response.write(b": alive\n\n")
+    await response.write_eof()
+    return response
+
+
+def _query(request: web.Request, model: type[Model]) -> Model:
+    if any(len(request.query.getall(name)) > 1 for name in request.query):
+        raise BadRequest("A parameter was given twice.")
+    return _validated(model, {name: value for name, value in request.query.items() if value != ""})
+
+
+async def _body(request: web.Request) -> Any:
+    if request.content_type != "application/json":
+        raise BadRequest("The request's body must be JSON.", "Send Content-Type: application/json.")
+    try:
+        return json.loads(await request.text())
+    except ValueError:
+        raise BadRequest("The request's body is not JSON.") from None
+
+
+def _validated(model: type[Model], values: Any) -> Model:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BadRequest(f"{where}: {first['msg']}." if where else f"{first['msg']}.") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """Where the API is: ``http://127.0.0.1:port``."""
+
+    port: int
+
+
+@asynccontextmanager
+async def serving_api(workspace: Workspace) -> AsyncIterator[Serving]:
+    """Serve as long as the block lasts, on the configured port; where the usual one is taken, on any.
+
+    The port is in ``state/api-port``, the token in ``state/api-token`` (mode 0600). Raises ``PortsTaken``.
+    """
+    workspace.home.ensure()
+    state = workspace.home.state
+    token = await asyncio.to_thread(load_token, state / "api-token")
+    runner = web.AppRunner(make_app(workspace, token), access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        port = await _listen(runner, workspace.config.web_port)
+        await asyncio.to_thread((state / "api-port").write_text, f"{port}\n")
+        log.info("api", port=port)
+        yield Serving(port)
+    finally:
+        await runner.cleanup()
+        await asyncio.to_thread((state / "api-port").unlink, missing_ok=True)
+
+
+async def _listen(runner: web.AppRunner, port: int) -> int:
+    for each in dict.fromkeys((port, 0) if port == DEFAULT_PORT else (port,)):
+        try:
+            await web.TCPSite(runner, HOST, each).start()
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            continue
+        return int(runner.addresses[0][1])
+    raise PortsTaken(f"Port {port} of this laptop is taken.")
