@@ -177,11 +177,16 @@ async def _pairs(
         same = same_key(unique, names)
         given = " OR ".join(f"s.{quote(name)} IS NOT NULL" for name in names)
         selects.append(f"SELECT s.{key} AS new, l.{key} AS old FROM {staged} s JOIN {live} l ON {same} AND ({given})")
-    where = "p.new <> p.old"
+    # A row that meets itself is not looked for elsewhere, though another may be the same in these columns.
+    settled = "SELECT q.new FROM met q WHERE q.new = q.old"
+    where = f"p.new <> p.old AND p.new NOT IN ({settled}) AND p.old NOT IN ({settled})"
     if not by_nature:
         where += f" AND NOT EXISTS (SELECT FROM {merge.stage.relation} o WHERE o.{key} = p.old)"
     relation = "pg_temp.backroom_pairs"
-    query = f"WITH fresh AS MATERIALIZED {fresh} SELECT new, old FROM ({' UNION '.join(selects)}) p WHERE {where}"
+    query = (
+        f"WITH fresh AS MATERIALIZED {fresh}, met AS MATERIALIZED ({' UNION '.join(selects)}) "
+        f"SELECT new, old FROM met p WHERE {where}"
+    )
     if not await connection.fetchval(f"SELECT EXISTS ({query})"):
         return None
     await connection.execute(f"CREATE TEMP TABLE backroom_pairs ON COMMIT DROP AS {query}")

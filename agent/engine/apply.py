@@ -9,6 +9,7 @@ from agent.database.merge_keys import park
 from agent.database.merge_write import Clear, Filling, advance_sequences, by_table, insert_rows, update_rows
 from agent.database.placeholders import Wanted, make_placeholders
 from agent.database.reidentify import change_ids
+from agent.engine.apply_mirror import delete_first, delete_last
 from agent.engine.apply_plan import wanted_placeholders
 from agent.engine.apply_work import Work
 from agent.engine.plan import RestorePlan
@@ -19,6 +20,7 @@ from agent.tables.order import insert_order
 
 async def write(work: Work, plan: RestorePlan) -> tuple[str, ...]:
     """Do what the plan says; returns the sequences that moved. Raises ``CountsDiffer`` if the database did other."""
+    _check_deleted(plan, await delete_first(work))
     if work.renames.found:
         work.progress(Step("changing ids"))
         for name, rows in (await change_ids(work.connection, work.schema, work.renames)).items():
@@ -46,11 +48,17 @@ async def write(work: Work, plan: RestorePlan) -> tuple[str, ...]:
             rows = sum([await update_rows(work.connection, merge) for merge in grouped[name] if not merge.stub])
         _compare(name, "update", plan.tables[name].update, rows)
         done += rows
+    _check_deleted(plan, await delete_last(work))
     moved: list[str] = []
     for name, merges in grouped.items():
         if plan.tables[name].insert or plan.tables[name].update:
             moved += await advance_sequences(work.connection, work.schema.tables[name], merges[0].stage.written)
     return tuple(moved)
+
+
+def _check_deleted(plan: RestorePlan, done: dict[str, int]) -> None:
+    for name, rows in done.items():
+        _compare(name, "delete", plan.tables[name].delete, rows)
 
 
 async def due_placeholders(work: Work, plan: RestorePlan) -> Sequence[Wanted]:

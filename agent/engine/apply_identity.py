@@ -47,7 +47,7 @@ async def find_all_renames(work: Work) -> tuple[Unclear, ...]:
 
 def _keys(work: Work, merge: Merge) -> tuple[UniqueKey, ...]:
     table = merge.stage.table
-    if merge.stub or len(merge.identity) != 1 or merge.identity[0] != only_key(table):
+    if work.manifest.tables[merge.stage.index].stub or len(merge.identity) != 1 or merge.identity[0] != only_key(table):
         return ()
     found = natural_keys(table.name, work.schema, work.classification)
     return tuple(key for key in found if decided(merge, key))

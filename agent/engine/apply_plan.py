@@ -9,13 +9,18 @@ from agent.database.merge import WRITTEN, Judged, Verdict, judge
 from agent.database.merge_keys import Collision, collisions
 from agent.database.merge_write import by_table, count_missing_parents
 from agent.database.placeholders import Wanted, count_placeholders
+from agent.database.renumber import number_column, renumber
 from agent.engine.apply_identity import find_all_renames
+from agent.engine.apply_leave import Leaving, choose_only, wanted_tables
+from agent.engine.apply_mirror import find_all_victims
 from agent.engine.apply_work import Work
 from agent.engine.plan import (
     Cleared,
+    Deleted,
     Duplicate,
     Placeholder,
     Reidentified,
+    Renumbered,
     RestorePlan,
     TableCounts,
     Unclear,
@@ -25,19 +30,27 @@ from agent.engine.progress import Step
 from agent.engine.restore_errors import MissingReferences, listed
 from agent.tables.catalogue import TableClass
 
+_ROUNDS = 10
+
 
 @dataclass(slots=True)
 class _Findings:
-    """What the stages hold, by entry, and what was found to stand in the way."""
+    """What the stages hold, by entry, what was found to stand in the way, and the numbers that were changed."""
 
     judged: dict[int, Judged] = field(default_factory=dict)
     met: dict[int, list[Collision]] = field(default_factory=dict)
+    renumbered: dict[tuple[str, str, str], Renumbered] = field(default_factory=dict)
 
 
 async def make_plan(work: Work) -> RestorePlan:
     """Judge every staged row and count. Raises ``MissingReferences`` where rows refer to rows that never came."""
+    if work.choices.only:
+        await choose_only(work, wanted_tables(work))
     unclear = await find_all_renames(work)
+    if work.choices.mirror:
+        await find_all_victims(work)
     found = await _judge_all(work)
+    await _settle(work, found)
     await _check_references(work)
     placeholders = [
         Placeholder(wanted.table.name, wanted.columns, rows)
@@ -56,6 +69,47 @@ async def _judge_all(work: Work) -> _Findings:
     return found
 
 
+async def _settle(work: Work, found: _Findings) -> None:
+    """Make room for rows that collide, if that is wanted, until none does or nothing helps. What is left out may be
+    what freed the number of another row, so all is looked at again."""
+    for _ in range(_ROUNDS):
+        met = [collision for each in found.met.values() for collision in each]
+        if not met or not (work.choices.renumber or work.choices.keep_local):
+            return
+        changed = await _renumber(work, met, found) if work.choices.renumber else await _leave_out(work, met)
+        if not changed:
+            return
+        for merge in work.merges:
+            if merge.stage.index in changed:
+                found.judged[merge.stage.index] = await judge(work.connection, merge, again=True)
+        await _meet_all(work, found)
+
+
+async def _leave_out(work: Work, met: list[Collision]) -> set[int]:
+    leaving = Leaving(work)
+    for collision in met:
+        await leaving.marks.add(collision.merge, f"SELECT c.staged FROM {collision.relation} c GROUP BY 1")
+    return await leaving.carry_out()
+
+
+async def _renumber(work: Work, met: list[Collision], found: _Findings) -> set[int]:
+    changed = set()
+    grouped = by_table(work.merges)
+    for collision in met:
+        name = collision.merge.stage.table.name
+        rule = work.classification.rule(name)
+        fixed = frozenset(column for columns in rule.same_when or () for column in columns) | set(rule.references)
+        column = number_column(collision, fixed)
+        if column is None:
+            continue
+        for each in await renumber(work.connection, collision, column, grouped[name]):
+            place = (name, each.row, column)
+            first = found.renumbered.get(place)
+            found.renumbered[place] = Renumbered(name, each.row, column, first.old if first else each.old, each.new)
+            changed.add(collision.merge.stage.index)
+    return changed
+
+
 async def _meet_all(work: Work, found: _Findings) -> None:
     """Look what the rows to be written meet, once it is known what becomes of all others of their table."""
     grouped = by_table(work.merges)
@@ -64,7 +118,9 @@ async def _meet_all(work: Work, found: _Findings) -> None:
         index = merge.stage.index
         found.met[index] = []
         if any(found.judged[index].rows.get(verdict) for verdict in WRITTEN):
-            met, parkings = await collisions(work.connection, merge, grouped[merge.stage.table.name], "")
+            name = merge.stage.table.name
+            victims = work.victims[name].relation if name in work.victims else ""
+            met, parkings = await collisions(work.connection, merge, grouped[name], victims)
             found.met[index] = met
             work.parkings += parkings
 
@@ -81,10 +137,13 @@ def _plan(
     for merge in work.merges:
         name, index = merge.stage.table.name, merge.stage.index
         met = found.met[index]
-        rows = work.manifest.tables[index].rows
-        counts = _counts(found.judged[index], rows, sum(each.rows for each in met))
+        counts = _counts(found.judged[index], work.staged_rows(index), sum(each.rows for each in met))
+        counts = replace(counts, left_out=work.left_out[index])
         tables[name] = tables.get(name, TableCounts()) + counts
         duplicates += [Duplicate(name, each.key.name, each.key.columns, each.rows, each.examples) for each in met]
+    for name, victims in work.victims.items():
+        tables[name] = replace(tables.get(name, TableCounts()), delete=victims.rows)
+    renumbered = tuple(found.renumbered[place] for place in sorted(found.renumbered))
     renames = work.renames.found
     for name, rename in renames.items():
         tables[name] = replace(tables[name], reidentified=rename.rows)
@@ -96,12 +155,14 @@ def _plan(
         "ids": {name: rename.fingerprint for name, rename in renames.items()},
         "placeholders": [asdict(item) for item in placeholders],
         "cleared": [asdict(item) for item in cleared],
+        "deleted": {name: victims.fingerprint for name, victims in work.victims.items()},
+        "renumbered": [asdict(item) for item in renumbered],
         "choices": work.choices.as_dict(),
     }
     return RestorePlan(
         bundle_id=work.manifest.bundle_id,
         kind=work.manifest.kind,
-        business=work.manifest.business,
+        business=work.business,
         conflicts=work.conflicts,
         digest=plan_digest(parts),
         tables=dict(sorted(tables.items())),
@@ -112,6 +173,8 @@ def _plan(
         warnings=(*(str(skipped) for skipped in work.selection.skipped), *_undated_warning(tables)),
         reidentified=tuple(Reidentified(name, each.rows, each.examples) for name, each in sorted(renames.items())),
         unclear=unclear,
+        deleted=tuple(Deleted(name, each.rows, each.examples) for name, each in sorted(work.victims.items())),
+        renumbered=renumbered,
         choices=work.choices.as_dict(),
     )
 
@@ -183,7 +246,7 @@ def wanted_placeholders(work: Work) -> list[Wanted]:
 
 
 async def _cleared(work: Work) -> list[Cleared]:
-    found: Counter[tuple[str, tuple[str, ...]]] = Counter()
+    found = Counter(work.cleared)
     for merge in work.merges:
         for reference in work.references[merge.stage.table.name]:
             if reference.clears:

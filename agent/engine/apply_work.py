@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from agent.database.merge import Conflicts, Merge
 from agent.database.merge_keys import Parking
 from agent.database.merge_write import by_table
+from agent.database.mirror import Victims
 from agent.database.reidentify import Renames
 from agent.database.staging import Stage
 from agent.database.transaction import Connection
@@ -16,13 +18,15 @@ from agent.engine.restore_entries import DeviceReference, Selection, device_refe
 from agent.tables.identity import id_columns
 from agent.tables.infer import Classification
 from agent.tables.schema import Schema, Table
-from protocol.manifest import Manifest
+from protocol.manifest import BusinessRef, Manifest
 
 
 @dataclass(slots=True)
 class Work:
     """A restore between staging and writing. What the plan finds out on the way is kept here for the writing:
-    ``renames`` of ids, ``parkings`` of numbers, and the merges as they meet the rows after that."""
+    ``renames`` of ids, ``parkings`` of numbers, the ``victims`` of a mirror, and the merges as they meet the rows
+    after that. ``left_out`` and ``not_wanted`` count rows taken out of the stages, ``cleared`` references emptied in
+    them."""
 
     connection: Connection
     manifest: Manifest
@@ -36,15 +40,31 @@ class Work:
     progress: Progress
     renames: Renames
     parkings: list[Parking] = field(default_factory=list)
+    victims: dict[str, Victims] = field(default_factory=dict)
+    left_out: Counter[int] = field(default_factory=Counter)
+    not_wanted: Counter[int] = field(default_factory=Counter)
+    cleared: Counter[tuple[str, tuple[str, ...]]] = field(default_factory=Counter)
+    business: BusinessRef | None = None
 
     @property
     def tables(self) -> tuple[Table, ...]:
-        """The live tables, each once, by name."""
-        return tuple(self.schema.tables[name] for name in sorted(by_table(self.merges)))
+        """The live tables that may be written to, each once, by name. A mirror may empty one that the bundle has no
+        rows of."""
+        entries = self.manifest.tables if self.choices.mirror else ()
+        names = {*by_table(self.merges), *(each.table for each in entries if each.table in self.schema.tables)}
+        return tuple(self.schema.tables[name] for name in sorted(names))
 
-    def replace_merge(self, old: Merge, new: Merge) -> None:
-        """Take ``new`` for ``old``."""
-        self.merges = tuple(new if merge is old else merge for merge in self.merges)
+    def keep_merges(self, kept: set[int], *, insert_only: set[int]) -> None:
+        """Go on with these stages alone, by index; rows of some are inserted where missing and change nothing."""
+        self.merges = tuple(
+            replace(merge, stub=True) if merge.stage.index in insert_only else merge
+            for merge in self.merges
+            if merge.stage.index in kept
+        )
+
+    def staged_rows(self, index: int) -> int:
+        """How many rows of the entry are still to be judged."""
+        return self.manifest.tables[index].rows - self.left_out[index] - self.not_wanted[index]
 
 
 def prepare(
@@ -74,6 +94,7 @@ def prepare(
         choices=choices,
         progress=progress,
         renames=Renames(id_columns(schema, classification)),
+        business=manifest.business,
     )
     work.merges = tuple(_merge(work, stages[chosen.index], chosen.entry.stub) for chosen in selection.entries)
     return work

@@ -43,6 +43,21 @@ class UnclearRows(RestoreError):
     hint = "Merge or rename the rows in question on one of the two laptops, then make the backup again."
 
 
+class MirrorRefused(RestoreError):
+    code = "mirror-refused"
+    hint = "Make a backup of the one business (`backroom backup --business NAME`) and mirror that."
+
+
+class MirrorBlocked(RestoreError):
+    code = "mirror-blocked"
+    hint = "Change or delete the named rows in the platform first, or restore without --mirror."
+
+
+class NoSuchTable(RestoreError):
+    code = "no-such-table"
+    hint = "`backroom tables` lists the tables; both the SQL name and the plan's name will do."
+
+
 class MissingReferences(RestoreError):
     code = "missing-references"
     hint = "Make a full backup instead, or classify the tables that were left out (`backroom tables`)."
