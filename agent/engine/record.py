@@ -2,26 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from agent.database.merge import UPDATES, Merge, Verdict
-from agent.database.names import quote
+from agent.database.merge_write import by_table
+from agent.database.mirror import going
+from agent.database.names import qualified, quote
 from agent.database.placeholders import missing_keys
 from agent.database.undo import Change, Recorder
 from agent.engine.apply import due_placeholders
 from agent.engine.apply_work import Work
 from agent.engine.plan import RestorePlan
+from agent.tables.schema import Table
 
 
 async def record(work: Work, plan: RestorePlan, recorder: Recorder) -> None:
     """Keep what will be updated as it is, and note where the new rows will be. Before anything is written."""
     for wanted in await due_placeholders(work, plan):
         await recorder.will_insert(wanted.table, wanted.columns, missing_keys(work.schema, wanted))
+    for victims in work.victims.values():
+        await recorder.before(victims.table, Change.DELETED, going(victims))
+    grouped = by_table(work.merges)
+    for name, table in work.schema.tables.items():
+        if work.renames.reading(table) and table.identity:
+            await _changing_ids(work, table, grouped.get(name, ()), recorder)
     for merge in work.merges:
         table = merge.stage.table
         counts = plan.tables[table.name]
-        if counts.update and not merge.stub and merge.identity:
-            await recorder.before(table, Change.UPDATED, _pairs(merge, *UPDATES))
+        if counts.update and not merge.stub and merge.identity and not merge.reading:
+            await recorder.before(table, Change.UPDATED, _pairs(merge, *UPDATES, Verdict.RAISED))
         if counts.insert:
             recorder.inserted(table, _pairs(merge, Verdict.INSERT) if merge.identity else _staged(merge))
+
+
+async def _changing_ids(work: Work, table: Table, merges: Sequence[Merge], recorder: Recorder) -> None:
+    """Keep the rows that take another id, refer to one that does, or are updated beside that; each once."""
+    reading = work.renames.reading(table)
+    which = [work.renames.changed(table, "l")]
+    which += [
+        f"EXISTS (SELECT FROM {merge.stage.relation} s WHERE {merge.same_row('r', 's')} "
+        f"AND {merge.chosen(*UPDATES, Verdict.RAISED)})"
+        for merge in merges
+        if not merge.stub and merge.identity
+    ]
+    going_rows = work.victims.get(table.name)
+    stays = f" AND l.ctid NOT IN (SELECT tid FROM {going_rows.relation})" if going_rows else ""
+    rows = f"{qualified(table)} l JOIN {reading} r ON r.ctid = l.ctid WHERE ({' OR '.join(which)}){stays}"
+    await recorder.before(table, Change.UPDATED, rows, now=[f"r.{quote(name)}" for name in table.identity])
 
 
 def _pairs(merge: Merge, *verdicts: Verdict) -> str:

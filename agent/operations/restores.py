@@ -11,6 +11,7 @@ from agent.archive.records import PLANNED, RUNNING, RestoreRecord
 from agent.database.exclusive import RestoreRunning
 from agent.database.merge import Conflicts
 from agent.engine.bundle_file import VerifiedBundle
+from agent.engine.choices import NO_CHOICES, Choices
 from agent.engine.plan import RestorePlan, RestoreResult, TableCounts
 from agent.engine.progress import Progress, silent
 from agent.engine.restore import plan_restore, restore
@@ -28,12 +29,13 @@ async def plan_file(
     path: Path,
     *,
     conflicts: Conflicts,
+    choices: Choices = NO_CHOICES,
     trust_source: bool = False,
     progress: Progress = silent,
 ) -> RestorePlan:
     """What restoring the file would do now. Changes nothing but the history, which notes the plan."""
     bundle = await verified(workspace, path, trust_source=trust_source)
-    return await _planned(workspace, history, bundle, conflicts, progress)
+    return await _planned(workspace, history, bundle, conflicts, progress, choices=choices)
 
 
 async def restore_file(
@@ -42,6 +44,7 @@ async def restore_file(
     path: Path,
     *,
     conflicts: Conflicts,
+    choices: Choices = NO_CHOICES,
     trust_source: bool = False,
     approve: Approve | None = None,
     progress: Progress = silent,
@@ -54,11 +57,13 @@ async def restore_file(
     bundle = await verified(workspace, path, trust_source=trust_source)
     expected = None
     if approve is not None:
-        plan = await _planned(workspace, history, bundle, conflicts, progress)
+        plan = await _planned(workspace, history, bundle, conflicts, progress, choices=choices)
         if not await approve(bundle, plan):
             raise Declined("The restore was not wanted.")
         expected = plan.digest
-    return await apply_bundle(workspace, history, bundle, conflicts=conflicts, expected=expected, progress=progress)
+    return await apply_bundle(
+        workspace, history, bundle, conflicts=conflicts, choices=choices, expected=expected, progress=progress
+    )
 
 
 async def apply_bundle(
@@ -67,6 +72,7 @@ async def apply_bundle(
     bundle: VerifiedBundle,
     *,
     conflicts: Conflicts,
+    choices: Choices = NO_CHOICES,
     expected: str | None = None,
     approver: str | None = None,
     transfer_id: str | None = None,
@@ -89,6 +95,7 @@ async def apply_bundle(
                 workspace.catalogue(),
                 own_node=workspace.store.identity().node_id,
                 conflicts=conflicts,
+                choices=choices,
                 expected=expected,
                 keeper=running.keeper,
                 started=running.started,
@@ -120,12 +127,14 @@ def totals(plan: RestorePlan) -> dict[str, int]:
 
 def in_words(counts: TableCounts) -> dict[str, int]:
     """The counts of one table. A stub that is here already stays as it is, so it is unchanged."""
+    left_out = {"left_out": counts.left_out} if counts.left_out else {}
     return {
         "inserted": counts.insert,
         "updated": counts.update,
         "unchanged": counts.unchanged + counts.stub,
         "kept": counts.kept,
         "deleted": counts.delete,
+        **left_out,
     }
 
 
@@ -149,6 +158,7 @@ async def _planned(
     conflicts: Conflicts,
     progress: Progress,
     *,
+    choices: Choices = NO_CHOICES,
     approver: str | None = None,
     transfer_id: str | None = None,
 ) -> RestorePlan:
@@ -158,6 +168,7 @@ async def _planned(
         workspace.catalogue(),
         own_node=workspace.store.identity().node_id,
         conflicts=conflicts,
+        choices=choices,
         progress=progress,
     )
     record = await history.start_restore(

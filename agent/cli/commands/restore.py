@@ -15,6 +15,7 @@ from agent.cli.run import Refused, Session, command
 
 if TYPE_CHECKING:
     from agent.engine.bundle_file import VerifiedBundle
+    from agent.engine.choices import Choices
     from agent.engine.plan import RestorePlan
 
 
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
     type=click.Choice(["newer", "bundle", "local"]),
     help="Which row wins where both sides have one: the newer, the bundle's (default), or the one here.",
 )
+@click.option("--mirror", is_flag=True, help="Make the business exactly the bundle's: its other rows here go.")
+@click.option("--keep-local", is_flag=True, help="Leave out rows whose number another row here has, and their parts.")
+@click.option("--renumber", is_flag=True, help="Give such rows the next free number instead.")
+@click.option("--only", multiple=True, metavar="TABLE", help="Only this table and what it needs (repeatable).")
+@click.option("--as-new", metavar="NAME", help="Make a second business of this name from the bundle.")
+@click.option("--with-history", is_flag=True, help="With --as-new: its orders, payroll and stock movements too.")
 @click.option("--trust-source", is_flag=True, help="Restore a file that a device outside this shop made.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @identity_option
@@ -35,6 +42,12 @@ async def restore(
     file: str,
     plan_only: bool,
     conflicts: str | None,
+    mirror: bool,
+    keep_local: bool,
+    renumber: bool,
+    only: tuple[str, ...],
+    as_new: str | None,
+    with_history: bool,
     trust_source: bool,
     yes: bool,
     identity: Path | None,
@@ -48,8 +61,10 @@ async def restore(
     \b
       backroom restore backup-business-restaurant-abc-20260101-153045.bundle --plan
       backroom restore backup-business-restaurant-abc-20260101-153045.bundle --conflicts newer
+      backroom restore backup-business-restaurant-abc-20260101-153045.bundle --as-new "Restaurant North"
     """
     from agent.database.merge import Conflicts
+    from agent.engine.choices import Choices
     from agent.operations.keys import opened
     from agent.operations.look import find_bundle
     from agent.operations.restores import plan_file, restore_file, totals
@@ -57,6 +72,8 @@ async def restore(
 
     workspace = Workspace(session.home)
     output = session.output
+    choices = Choices(mirror, keep_local, renumber, only, as_new, with_history)
+    _check(choices, conflicts)
     policy = Conflicts(conflicts or workspace.config.conflicts)
     found = await find_bundle(workspace, file)
     if not (plan_only or yes or output.interactive):
@@ -70,7 +87,13 @@ async def restore(
         if plan_only:
             with shown(output) as progress:
                 plan = await plan_file(
-                    workspace, history, path, conflicts=policy, trust_source=trust_source, progress=progress
+                    workspace,
+                    history,
+                    path,
+                    conflicts=policy,
+                    choices=choices,
+                    trust_source=trust_source,
+                    progress=progress,
                 )
             show_plan(output, plan)
             output.result({**plan.as_dict(), **totals(plan), "applied": False})
@@ -86,6 +109,7 @@ async def restore(
                 history,
                 path,
                 conflicts=policy,
+                choices=choices,
                 trust_source=trust_source,
                 approve=None if yes else ask,
                 progress=progress,
@@ -96,6 +120,21 @@ async def restore(
     output.result({**result.as_dict(), **totals(result.plan), "file": str(found), "applied": True})
 
 
+def _check(choices: Choices, conflicts: str | None) -> None:
+    """Refuse choices that contradict each other."""
+    pairs = (
+        (choices.mirror and conflicts, "--mirror takes the bundle's rows; --conflicts has no say in it."),
+        (choices.mirror and choices.only, "--mirror is of the whole business; --only is not."),
+        (choices.mirror and (choices.keep_local or choices.renumber), "--mirror leaves no other row with a number."),
+        (choices.keep_local and choices.renumber, "Rows are left out (--keep-local) or renumbered, not both."),
+        (choices.as_new and (choices.mirror or choices.only), "--as-new makes a whole business beside the others."),
+        (choices.with_history and not choices.as_new, "--with-history goes with --as-new."),
+    )
+    for wrong, why in pairs:
+        if wrong:
+            raise Refused("choices", why, "Leave one of the two out.")
+
+
 def show_plan(output: Output, plan: RestorePlan) -> None:
     """The plan for people: numbers for each table that changes, then what needs a look."""
     what = plan.business.name if plan.business else plan.kind.value
@@ -103,6 +142,8 @@ def show_plan(output: Output, plan: RestorePlan) -> None:
     output.say(
         f"{what}: {count(counts.insert, 'new row')}, {counts.update:,} changed, {counts.unchanged:,} unchanged, "
         f"{counts.kept:,} kept as they are here, {counts.delete:,} deleted"
+        + (f", {counts.reidentified:,} under another id" if counts.reidentified else "")
+        + (f", {counts.left_out:,} left out" if counts.left_out else "")
     )
     output.table(
         ("Table", "New", "Changed", "Unchanged", "Kept", "Deleted"),
@@ -115,5 +156,14 @@ def show_plan(output: Output, plan: RestorePlan) -> None:
     )
     for line in (*map(str, plan.duplicates), *map(str, plan.skipped), *plan.warnings):
         output.note(f"Warning: {line}")
+    for table in plan.deleted:
+        output.note(f"Deleted in {table.table}: {table.rows:,} ({', '.join(table.examples)})")
+    for name, counts in plan.tables.items():
+        if counts.left_out:
+            output.note(f"Left out of {name}: {count(counts.left_out, 'row')} of the bundle")
+    for same in plan.reidentified:
+        output.note(f"Same thing, other id in {same.table}: {count(same.rows, 'row')} here take the bundle's id.")
+    for line in (*map(str, plan.unclear), *map(str, plan.renumbered)):
+        output.note(line)
     for placeholder in plan.placeholders:
         output.note(f"Note: {count(placeholder.rows, 'inactive row')} made in {placeholder.table} for other laptops.")
