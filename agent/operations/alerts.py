@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-import aiohttp
 import structlog
 
 from agent.config import Config
@@ -134,6 +133,8 @@ async def webhook(
     url: str, device: str, alert: Alert, over: bool, tries: tuple[float, ...] = TRIES, within: float = _WEBHOOK_SECONDS
 ) -> None:
     """POST the alert; tried again after a while where the server does not answer or is at fault (5xx, 429)."""
+    import aiohttp
+
     problem = ""
     timeout = aiohttp.ClientTimeout(total=within)
     for wait in tries:

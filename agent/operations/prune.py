@@ -15,11 +15,11 @@ from agent.archive.trash import FOLDER, throw_away, trash_path
 from agent.config import Config
 from agent.operations.care import follow_renames, look_over
 from agent.operations.inspect import manifest_of
-from agent.operations.transfers import RESUME_WITHIN
 from agent.operations.workspace import Workspace, utc_now
 from agent.zone import LOCAL
 from protocol.manifest import Kind
 
+RESUMABLE = timedelta(hours=12)  # in which an interrupted transfer may still go on
 GONE_PATH = ""  # of a bundle whose file was deleted for good
 
 
@@ -159,7 +159,7 @@ async def in_use(history: History, now: datetime) -> Mapping[str, str]:
         using[restore.bundle_id] = "a restore"
     transfers = [
         *await history.transfers(state=STARTED),
-        *await history.transfers(state=INTERRUPTED, since=now - RESUME_WITHIN),
+        *await history.transfers(state=INTERRUPTED, since=now - RESUMABLE),
     ]
     for transfer in transfers:
         if transfer.bundle_id is not None:
