@@ -10,9 +10,11 @@ import structlog
 
 from agent.home import Home
 from agent.log import setup
+from agent.operations.deliveries import serve_outbox
 from agent.operations.serve import serving
 from agent.operations.workspace import Workspace
 from agent.schedule.runner import Runner
+from agent.web.api.app import serving_api
 
 log = structlog.get_logger(__name__)
 
@@ -45,15 +47,17 @@ async def run_agent(home: Home, *, ready: Callable[[int], None]) -> None:
 
 
 async def _serve(workspace: Workspace, stop: asyncio.Event, ready: Callable[[int], None]) -> None:
-    # The schedule needs no shop, and goes on while a shop is waited for.
-    schedule = asyncio.create_task(Runner(workspace).run())
-    try:
-        async with serving(workspace) as server:
-            ready(server.port)
-            await stop.wait()
-    finally:
-        schedule.cancel()
-        await asyncio.gather(schedule, return_exceptions=True)
+    async with serving_api(workspace):
+        # The schedule and the deliveries need no shop, and go on while a shop is waited for.
+        beside = [asyncio.create_task(Runner(workspace).run()), asyncio.create_task(serve_outbox(workspace))]
+        try:
+            async with serving(workspace) as server:
+                ready(server.port)
+                await stop.wait()
+        finally:
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
 
 
 def _on_signals(stop: asyncio.Event) -> None:

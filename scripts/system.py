@@ -14,6 +14,8 @@ from pathlib import Path
 
 # postgresql-common reads this before it makes a cluster for a newly installed server.
 CLUSTER_SETTINGS = Path("/etc/postgresql-common/createcluster.d/backroom.conf")
+# Debian asks this program whether a newly installed service may be started.
+POLICY = Path("/usr/sbin/policy-rc.d")
 
 
 class SetupError(Exception):
@@ -58,6 +60,12 @@ PACKAGES = (
         reason="network namespaces: two laptops and the LAN between them on one machine",
         without="the tests in tests/lan that need a LAN are skipped",
     ),
+    SystemPackage(
+        name="samba",
+        programs=("smbd",),
+        reason="a network share to deliver backups to: its tests start a server of their own on the loopback address",
+        without="the tests of deliveries to a network share are skipped",
+    ),
 )
 
 
@@ -101,6 +109,20 @@ def _apt(command: Sequence[str]) -> int:
 
 
 @contextlib.contextmanager
+def _no_services_started() -> Iterator[None]:
+    """Keeps Debian from starting what it installs (Samba would serve on all addresses): the tests start their own."""
+    if POLICY.exists():
+        yield
+        return
+    POLICY.write_text("#!/bin/sh\nexit 101\n", encoding="utf-8")
+    POLICY.chmod(0o755)
+    try:
+        yield
+    finally:
+        POLICY.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
 def _no_cluster_of_its_own() -> Iterator[None]:
     """Keeps Debian's PostgreSQL from starting a server at installation: the tests start their own and stop them."""
     if CLUSTER_SETTINGS.exists():
@@ -122,7 +144,7 @@ def provide(packages: Sequence[SystemPackage]) -> tuple[SystemPackage, ...]:
     missing = tuple(package for package in packages if not package.is_present())
     if missing and may_install():
         # Where it fails, apt's own words are on the terminal and the tests skip.
-        with contextlib.suppress(SetupError), _no_cluster_of_its_own():
+        with contextlib.suppress(SetupError), _no_cluster_of_its_own(), _no_services_started():
             install([package.name for package in missing])
         missing = tuple(package for package in missing if not package.is_present())
     return missing

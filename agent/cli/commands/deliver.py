@@ -129,7 +129,7 @@ async def add(session: Session, name: str, kind: str | None, options: tuple[str,
 
 @command(name="list")
 async def listed(session: Session) -> None:
-    """List the places."""
+    """List the places that backups can be delivered to (see `backroom delivery add`)."""
     from agent.delivery.places import open_place
     from agent.operations.workspace import Workspace
 
