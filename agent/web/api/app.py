@@ -21,6 +21,7 @@ from agent.operations.workspace import Workspace
 from agent.web.api import work
 from agent.web.api.endpoints import ENDPOINTS, Endpoint
 from agent.web.api.errors import BadRequest, PortsTaken
+from agent.web.api.health import HealthPages
 from agent.web.api.jobs import RUNNING, Jobs
 from agent.web.api.models import Download, Request
 from agent.web.api.openapi import document
@@ -51,6 +52,10 @@ def make_app(workspace: Workspace, token: str) -> web.Application:
     app.router.add_get("/api/jobs/{id}", partial(_job, jobs))
     app.router.add_delete("/api/jobs/{id}", partial(_cancel, jobs))
     app.router.add_get("/api/jobs/{id}/events", partial(_events, jobs), allow_head=False)
+
+    pages = HealthPages(workspace)
+    app.router.add_get("/healthz", pages.healthz)
+    app.router.add_get("/metrics", pages.metrics)
 
     async def close(_: web.Application) -> None:
         await jobs.close()
