@@ -30,6 +30,8 @@ PINNED = {
     "statement_timeout": "0",
     "lock_timeout": "10s",
     "idle_in_transaction_session_timeout": "0",
+    # A receipt is a promise: what it says was applied must survive a crash of the server, however that is set up.
+    "synchronous_commit": "on",
 }
 
 # Prisma adds its own parameters to DATABASE_URL; a driver that does not know them fails.

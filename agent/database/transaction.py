@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -18,7 +18,7 @@ Connection: TypeAlias = asyncpg.Connection
 """What the engine hands to the functions of this package; it never looks inside."""
 
 _CLOSE_SECONDS = 5
-_OUTCOME_SECONDS = 30.0
+OUTCOME_SECONDS = 30.0
 # Staging lives in temporary tables; the default of 8 MB makes their pages go to disk one by one.
 _TEMPORARY_BUFFERS = "32MB"
 
@@ -54,15 +54,28 @@ async def open_transaction(url: str, isolation: Isolation, *, doing: str) -> Asy
             await connection.execute(f"SET temp_buffers = '{_TEMPORARY_BUFFERS}'")
             await connection.execute(f"BEGIN ISOLATION LEVEL {isolation}")
             yield connection
-            await connection.close(timeout=_CLOSE_SECONDS)
+            # What was to last has been committed: a connection that breaks only now is no failure.
+            with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                await connection.close(timeout=_CLOSE_SECONDS)
         finally:
             if not connection.is_closed():
                 connection.terminate()
 
 
-async def transaction_id(connection: Connection) -> str:
-    """The id of this transaction, as text, by which :func:`outcome` knows it for ever after."""
-    return str(await connection.fetchval("SELECT pg_current_xact_id()::text"))
+async def transaction_id(connection: Connection, url: str) -> str:
+    """The id of this transaction, as text, by which :func:`outcome` knows it for ever after.
+
+    An id that is only in the server's memory is given out again after a crash. So the log of the server is brought to
+    the disk, by the commit of a message in another connection: from then on nobody else can have the id.
+    """
+    transaction = str(await connection.fetchval("SELECT pg_current_xact_id()::text"))
+    await connection.execute("SELECT pg_logical_emit_message(true, 'backroom', 'writing')")
+    beside = await connect(url, application_name="backroom: flushing the log")
+    try:
+        await beside.execute("SELECT pg_logical_emit_message(true, 'backroom', 'flush')")
+    finally:
+        await beside.close(timeout=_CLOSE_SECONDS)
+    return transaction
 
 
 async def commit(connection: Connection) -> None:
@@ -85,7 +98,7 @@ async def commit_surely(connection: Connection, url: str, transaction: str) -> N
         OSError,
     ) as error:
         connection.terminate()
-        if not await outcome(url, transaction, within=_OUTCOME_SECONDS):
+        if not await outcome(url, transaction, within=OUTCOME_SECONDS):
             raise ConnectionLost("The connection to the database was lost before it committed.") from error
 
 
@@ -106,6 +119,9 @@ async def outcome(url: str, transaction: str, *, within: float = 0.0) -> bool:
             why = f"it says {status!r}" if status else "it no longer knows"
             if status in {"committed", "aborted"}:
                 return bool(status == "committed")
+        except asyncpg.InvalidParameterValueError:
+            # An id that the server has not given out yet: it went back behind the transaction, so that never was.
+            return False
         except (DatabaseError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
             why = str(error)
         if time.monotonic() >= deadline:

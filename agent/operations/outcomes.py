@@ -131,7 +131,7 @@ async def settle(workspace: Workspace, history: History) -> int:
         if committed:
             await history.end_restore(record.id, APPLIED)
         else:
-            await _forget_undo(workspace, record)
+            await _forget_undo(workspace, history, record)
             await history.end_restore(
                 record.id,
                 FAILED,
@@ -142,10 +142,20 @@ async def settle(workspace: Workspace, history: History) -> int:
     return settled
 
 
-async def _forget_undo(workspace: Workspace, record: RestoreRecord) -> None:
-    if record.undo_path is not None:
+async def _forget_undo(workspace: Workspace, history: History, record: RestoreRecord) -> None:
+    """Remove the undo bundle of a restore that never was. It may have been finished and not yet noted."""
+    paths = [workspace.archive.locate(record.undo_path)] if record.undo_path is not None else []
+    if not paths:
+        noted = {each.undo_path for each in await history.restores()}
+        noted |= {each.path for each in await history.backups(kind=Kind.UNDO.value)}
+        paths = [
+            file.path
+            for file in await workspace.archive.bundles(Kind.UNDO.value)
+            if file.modified >= record.started_at and workspace.archive.stored_path(file.path) not in noted
+        ]
+    for path in paths:
         try:
-            await workspace.archive.remove(workspace.archive.locate(record.undo_path))
+            await workspace.archive.remove(path)
         except (ArchiveError, FileNotFoundError):
             log.debug("no undo bundle to remove", restore=record.id)
 
