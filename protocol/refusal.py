@@ -25,7 +25,7 @@ def foreign_device_state(manifest: Manifest) -> ForeignDeviceState:
     """The refusal, in the plan's words."""
     if manifest.kind is Kind.UNDO:
         return ForeignDeviceState(
-            f"This undo bundle was made by a different device ({manifest.source_device}): it holds rows as they were there."
+            f"This undo bundle was made by a different device ({manifest.source_device}). It holds rows of that device."
         )
     return ForeignDeviceState(
         f"This is a full device backup from a different device ({manifest.source_device}). "

@@ -85,7 +85,7 @@ async def restore(
         await hold_tables(connection, work.tables)
         plan = await make_plan(work)
         _check_plan(plan, expected)
-        transaction = await transaction_id(connection)
+        transaction = await transaction_id(connection, url)
         if started is not None:
             await started(transaction)
         recorder = Recorder(connection)
