@@ -22,6 +22,7 @@ COMMANDS = {
         "authority": "identity",
         "renew": "identity",
         "identity": "identity",
+        "replace": "replace",
     },
     "See": {
         "status": "status",

@@ -16,6 +16,7 @@ from agent.operations import requests
 from agent.operations.errors import Declined, OperationError
 from agent.operations.requests import Request, Requests
 from agent.operations.restores import plan_bundle, totals
+from agent.operations.rights import require_push
 from agent.operations.workspace import Workspace
 from agent.peers.handler import IncomingOffer, Peer, Report
 from agent.peers.push import read_manifest
@@ -77,6 +78,10 @@ class Approvals:
         Raises ``Declined``, :class:`RequestExpired`, and what planning raises.
         """
         conflicts = MODES[offer.mode]
+        # Asked again now: limits may have changed since the offer, days ago maybe.
+        business, own = offer.manifest.business, self._workspace.store.identity().node_id
+        name, which = (business.name, business.id) if business else ("this", None)
+        require_push(self._workspace.store.roster(), peer.node_id, own, which, name)
         if not await self.needed(peer, offer):
             standing = "" if offer.mode == "newer" else ", by standing permission"
             return Approval(conflicts, None, f"push from {peer.name}{standing}")
@@ -90,10 +95,7 @@ class Approvals:
             await asyncio.sleep(POLL_SECONDS)
             asked = await asyncio.to_thread(self.requests.get, asked.id)
         if asked.state == requests.APPROVED:
-            try:
-                self._workspace.store.roster().require(peer.node_id)
-            except TrustError as error:
-                raise Declined(str(error)) from error
+            require_push(self._workspace.store.roster(), peer.node_id, own, which, name)
             log.info("push approved", peer=peer.name, request=asked.id, by=asked.answered_by)
             return Approval(conflicts, str(asked.plan["plan"]), f"{asked.answered_by}, for a push from {peer.name}")
         if asked.state == requests.DECLINED:

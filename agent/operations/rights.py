@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agent.operations.errors import OperationError
+from certs.errors import TrustError
 from certs.roster import Limits, Right, Roster
 from protocol.manifest import Kind
 
@@ -21,8 +22,11 @@ def require(name: str, limits: Limits, right: Right, business: str | None, what:
 
 
 def require_push(roster: Roster, sender: str, receiver: str, business: str | None, what: str) -> None:
-    """Whether one device (node ID) may push a business to another. Raises :class:`NotAllowed` and ``TrustError``."""
-    source, target = roster.require(sender), roster.require(receiver)
+    """Whether one device (node ID) may push a business to another. Raises :class:`NotAllowed`."""
+    try:
+        source, target = roster.require(sender), roster.require(receiver)
+    except TrustError as error:
+        raise NotAllowed(str(error), error.hint) from error
     require(source.name, source.limits, Right.OFFER, business, what)
     require(target.name, target.limits, Right.TAKE, business, what)
 

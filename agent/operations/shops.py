@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,8 +36,11 @@ def create_shop(workspace: Workspace, name: str) -> ShopState:
     return workspace.store.create_shop(name)
 
 
-def invitation(store: Store, code: Code, role: Role) -> InviteSide:
-    """The inviting side for one code. Raises ``NoShop`` and ``NotAdmin`` before anything is shown to anyone."""
+def invitation(store: Store, code: Code, role: Role, replaces: str | None = None) -> InviteSide:
+    """The inviting side for one code. ``replaces`` is the node ID of a device that is revoked when the new one joins.
+
+    Raises ``NoShop`` and ``NotAdmin`` before anything is shown to anyone.
+    """
     shop = store.require_shop()
     store.require_authority()
     return InviteSide(
@@ -45,18 +48,23 @@ def invitation(store: Store, code: Code, role: Role) -> InviteSide:
         store.identity(),
         shop.shop_name,
         shop.authority,
-        lambda name, public_key: store.issue(name, public_key, role),
+        lambda name, public_key: store.issue(name, public_key, role, replaces=replaces),
     )
 
 
 @asynccontextmanager
 async def open_window(
-    workspace: Workspace, role: Role, approve: Callable[[JoinRequest], Awaitable[bool]], *, port: int = 0
+    workspace: Workspace,
+    role: Role,
+    approve: Callable[[JoinRequest], Awaitable[bool]],
+    *,
+    port: int = 0,
+    replaces: str | None = None,
 ) -> AsyncIterator[tuple[Code, Window]]:
     """An invitation of this process's own, advertised by mDNS where that works."""
     workspace.config.device_name()
     code = new_code()
-    side = await asyncio.to_thread(invitation, workspace.store, code, role)
+    side = await asyncio.to_thread(invitation, workspace.store, code, role, replaces)
     async with network(workspace) as net, Window(side, approve, discovery=net.discovery, port=port) as window:
         yield code, window
 
@@ -98,7 +106,7 @@ class _Handover:
         return cls(workspace.home.state / "invite-asked.json", workspace.home.state / "invite-opened.json")
 
 
-def _write_private(path: Path, value: dict[str, object]) -> None:
+def _write_private(path: Path, value: Mapping[str, object]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
         json.dump(value, file)
@@ -115,13 +123,14 @@ def _take(path: Path) -> dict[str, object] | None:
     return value if isinstance(value, dict) else None
 
 
-async def invite_by_agent(workspace: Workspace, role: Role) -> tuple[Code, int] | None:
+async def invite_by_agent(workspace: Workspace, role: Role, replaces: str | None = None) -> tuple[Code, int] | None:
     """Have the running agent open a window: its code and port, or None where no agent took it up."""
     handover = _Handover.of(workspace)
     code = new_code()
     await asyncio.to_thread(invitation, workspace.store, code, role)
     await asyncio.to_thread(handover.opened.unlink, missing_ok=True)
-    await asyncio.to_thread(_write_private, handover.asked, {"code": str(code), "role": role.value})
+    asked = {"code": str(code), "role": role.value, "replaces": replaces or ""}
+    await asyncio.to_thread(_write_private, handover.asked, asked)
     try:
         async with asyncio.timeout(_HANDOVER_SECONDS):
             while True:
@@ -166,7 +175,8 @@ async def _serve_one(
 
     try:
         code, role = parse_code(str(asked["code"])), Role(str(asked["role"]))
-        side = await asyncio.to_thread(invitation, workspace.store, code, role)
+        replaces = str(asked.get("replaces") or "") or None
+        side = await asyncio.to_thread(invitation, workspace.store, code, role, replaces)
         async with Window(side, approve, discovery=discovery) as window:
             await asyncio.to_thread(_write_private, handover.opened, {"window": code.window, "port": window.port})
             await window.joined()

@@ -42,9 +42,10 @@ shop.add_command(create)
     show_default=True,
     help="Admins may invite, revoke, and pull full backups.",
 )
+@click.option("--replaces", metavar="OLD", help="The new laptop takes the place of OLD, which is revoked with that.")
 @click.option("--wait", is_flag=True, help="Stay until the laptop has joined, even if the agent runs.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="The port for this invitation (any free one).")
-async def invite(session: Session, role: str, wait: bool, port: int) -> None:
+async def invite(session: Session, role: str, replaces: str | None, wait: bool, port: int) -> None:
     """Invite a laptop: shows a code that is good for five minutes and one laptop.
 
     On a terminal you are asked before the laptop is let in. In a script the code itself is the permission: with a
@@ -56,12 +57,14 @@ async def invite(session: Session, role: str, wait: bool, port: int) -> None:
 
     workspace = Workspace(session.home)
     output = session.output
+    old = (await asyncio.to_thread(workspace.store.require_shop)).roster.find(replaces) if replaces else None
+    node, verb = (old.node_id, f"replace {old.name}") if old else (None, "join")
     if not (output.interactive or wait or port) and await asyncio.to_thread(session.home.locked, "agent"):
-        opened = await invite_by_agent(workspace, Role(role))
+        opened = await invite_by_agent(workspace, Role(role), node)
         if opened is not None:
             code, port = opened
             output.say(f"Code: {code}")
-            output.say(f"On the other laptop, within five minutes: backroom join {code}")
+            output.say(f"On the other laptop, within five minutes: backroom {verb} {code}")
             output.result({"code": str(code), "role": role, "port": port, "expires_in": LIFETIME_SECONDS})
             return
 
@@ -71,9 +74,9 @@ async def invite(session: Session, role: str, wait: bool, port: int) -> None:
         output.say(f"{request.name} ({request.short_id}) knows the code. The same ID must be on its screen.")
         return await asyncio.to_thread(click.confirm, f"Let {request.name} in as {role}?", default=False, err=True)
 
-    async with open_window(workspace, Role(role), approve, port=port) as (code, window):
+    async with open_window(workspace, Role(role), approve, port=port, replaces=node) as (code, window):
         output.say(f"Code: {code}")
-        output.say(f"On the other laptop, within five minutes: backroom join {code}")
+        output.say(f"On the other laptop, within five minutes: backroom {verb} {code}")
         output.note(
             f"Waiting on port {window.port} (--address HOST:{window.port} where laptops do not find each other)."
         )

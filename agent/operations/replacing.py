@@ -1,0 +1,212 @@
+"""A new laptop in the place of an old one: its business data comes from the newest backups that the others hold of it.
+
+The new laptop has an ID of its own, which the roster marks as replacing the old one; device state does not move.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import structlog
+
+from agent.archive.history import History, new_id
+from agent.archive.records import DONE, FAILED, BackupRecord, TransferRecord
+from agent.archive.spool import Incoming, Spool
+from agent.database.merge import Conflicts
+from agent.engine.bundle_file import verify_bundle
+from agent.engine.progress import Progress, Step, silent
+from agent.operations.backups import backup_record
+from agent.operations.errors import OperationError
+from agent.operations.network import Network, network
+from agent.operations.restores import restore_file, totals
+from agent.operations.workspace import Workspace, utc_now
+from agent.peers.errors import PeerError
+from agent.peers.handler import Part
+from agent.peers.trusting import backups_of
+from certs.identity import verify_signature
+from certs.roster import Member
+from protocol.manifest import Kind, Manifest
+from protocol.names import bundle_name
+from protocol.requests import PullKind, PullRequest
+from protocol.trusting import BackupItem
+
+log = structlog.get_logger(__name__)
+
+
+class NotReplacing(OperationError):
+    code = "not-replacing"
+    hint = "Run `backroom invite --replaces OLD` on the admin's laptop, then `backroom replace OLD CODE` here."
+
+
+class NoBackups(OperationError):
+    code = "no-backups"
+    hint = "Switch the other laptops on and run `backroom replace OLD` again; or push the businesses from one of them."
+
+
+class WrongBackup(OperationError):
+    code = "wrong-bundle"
+    hint = "Nothing of it was restored. Look at the other laptop's log."
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A backup of the old laptop, and a laptop that holds it."""
+
+    item: BackupItem
+    holder: Member
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A backup that was fetched and restored; ``counts`` are rows by what became of them."""
+
+    found: Found
+    record: BackupRecord
+    counts: Mapping[str, int]
+
+    def as_dict(self) -> dict[str, object]:
+        item = self.found.item
+        return {
+            "bundle_id": item.bundle_id,
+            "kind": item.kind,
+            "business": item.business_name,
+            "created": item.created,
+            "from": self.found.holder.name,
+            **self.counts,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """The old laptop, what was restored of it (oldest first), and which laptops did not answer."""
+
+    old: Member
+    taken: tuple[Taken, ...]
+    silent: tuple[str, ...]
+
+
+def replaced_device(workspace: Workspace, text: str) -> Member:
+    """The device that this laptop replaces, if it is the one that ``text`` names. Raises :class:`NotReplacing`."""
+    roster = workspace.store.require_shop().roster
+    own = roster.require(workspace.store.identity().node_id)
+    old = roster.member(own.replaces) if own.replaces else None
+    if old is None or text.strip().casefold() not in (old.name.casefold(), old.node_id, old.short_id):
+        what = f"replaces {old.name}, not {text!r}" if old else "replaces no other laptop"
+        raise NotReplacing(f"In the list of {roster.shop_name} this laptop {what}.")
+    return old
+
+
+def choose(found: Iterable[Found]) -> tuple[Found, ...]:
+    """What to restore, oldest first: the newest full backup, and of each business the newest that is newer still."""
+    newest: dict[str | None, Found] = {}
+    for each in sorted(found, key=lambda f: f.item.created):
+        if each.item.kind == Kind.FULL.value:
+            newest = {None: each}
+        elif each.item.kind == Kind.BUSINESS.value and each.item.business is not None:
+            newest[each.item.business] = each
+    return tuple(sorted(newest.values(), key=lambda f: f.item.created))
+
+
+async def replace(workspace: Workspace, history: History, old_name: str, *, progress: Progress = silent) -> Replaced:
+    """Fetch and restore the newest backups of the laptop that this one replaces. Rows that are newer here stay.
+
+    Raises :class:`NotReplacing`, :class:`NoBackups`, and what pulling and restoring raise.
+    """
+    old = await asyncio.to_thread(replaced_device, workspace, old_name)
+    async with network(workspace) as net:
+        found, quiet = await _ask(workspace, net, old)
+        chosen = choose(found)
+        if not chosen:
+            missing = f" No answer from {', '.join(quiet)}." if quiet else ""
+            raise NoBackups(f"No laptop that answers holds a backup of {old.name}.{missing}")
+        taken = [await _take(workspace, history, net, old, each, progress) for each in chosen]
+    return Replaced(old, tuple(taken), quiet)
+
+
+async def _ask(workspace: Workspace, net: Network, old: Member) -> tuple[list[Found], tuple[str, ...]]:
+    own = workspace.store.identity().node_id
+    others = [member for member in workspace.store.roster().members if member.active and member.node_id != own]
+
+    async def ask(member: Member) -> list[Found] | None:
+        try:
+            async with asyncio.timeout(20):
+                listed = await backups_of(net.directory, member.node_id, old.node_id)
+        except (PeerError, TimeoutError) as error:
+            log.info("not asked for backups", peer=member.name, reason=str(error))
+            return None
+        return [Found(item, member) for item in listed.backups if item.source_node == old.node_id]
+
+    answers = await asyncio.gather(*(ask(member) for member in others))
+    quiet = tuple(member.name for member, answer in zip(others, answers, strict=True) if answer is None)
+    return [each for answer in answers for each in answer or ()], quiet
+
+
+async def _take(
+    workspace: Workspace, history: History, net: Network, old: Member, found: Found, progress: Progress
+) -> Taken:
+    item, holder = found.item, found.holder
+    kind = Kind(item.kind)
+    transfer = await history.start_transfer(
+        TransferRecord(
+            id=new_id(),
+            direction="received",
+            mode="pull",
+            kind=item.kind,
+            peer_node=holder.node_id,
+            peer_name=holder.name,
+            state="started",
+            started_at=utc_now(),
+            bundle_id=item.bundle_id,
+            business_id=item.business,
+            business_name=item.business_name,
+        )
+    )
+    spool = Spool(workspace.home)
+
+    def part_for(bundle_id: str, size: int) -> Part:
+        return spool.open(bundle_id, size)
+
+    def accept(manifest: Manifest) -> None:
+        if (manifest.source_node, manifest.kind, manifest.bundle_id) != (old.node_id, kind, item.bundle_id):
+            raise WrongBackup(f"{holder.name} sent another bundle than the one that was asked for.")
+
+    def tell(phase: str, done: int, total: int, text: str) -> None:
+        progress(Step(phase, done, total, text))
+
+    request = PullRequest(cast(PullKind, item.kind), bundle_id=item.bundle_id)
+    try:
+        fetched = await net.client.pull(holder.node_id, request, part_for, accept=accept, tell=tell)
+        part = fetched.part
+        assert isinstance(part, Incoming)
+        try:
+            bundle = await verify_bundle(part.path, verify_signature)
+            if bundle.signer != old.node_id:
+                raise WrongBackup(f"{holder.name} sent a bundle that {old.name} did not make.")
+            checksum = await workspace.archive.checksum(part.path)
+            path = await part.promote(workspace.archive, kind.value, bundle_name(bundle.manifest))
+        finally:
+            await part.close()
+    except BaseException as error:
+        code = str(getattr(error, "code", "stopped"))
+        await history.end_transfer(transfer.id, FAILED, error_code=code, error=str(error) or "It was stopped.")
+        raise
+    record = await history.add_backup(
+        backup_record(
+            workspace,
+            bundle.manifest,
+            path,
+            size=bundle.size,
+            raw_size=bundle.seal.raw_bytes,
+            checksum=checksum,
+            came="pulled",
+        )
+    )
+    await history.end_transfer(transfer.id, DONE, bundle_id=record.id, bytes_done=bundle.size)
+    # The old laptop is revoked, and its word is what the shop's list says that this one may have.
+    result = await restore_file(
+        workspace, history, path, conflicts=Conflicts.NEWER, trust_source=True, progress=progress
+    )
+    return Taken(found, record, totals(result.plan))
