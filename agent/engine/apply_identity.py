@@ -9,7 +9,7 @@ from agent.database.merge_keys import decided
 from agent.database.reidentify import find_renames
 from agent.engine.apply_work import Work, with_ids_as_they_will_be
 from agent.engine.plan import Unclear
-from agent.tables.identity import natural_keys, numbered_by_database, only_key
+from agent.tables.identity import belongs_to_business, natural_keys, numbered_by_database, only_key
 from agent.tables.order import insert_order
 from agent.tables.schema import UniqueKey
 
@@ -48,6 +48,8 @@ async def find_all_renames(work: Work) -> tuple[Unclear, ...]:
 def _keys(work: Work, merge: Merge) -> tuple[UniqueKey, ...]:
     table = merge.stage.table
     if work.manifest.tables[merge.stage.index].stub or len(merge.identity) != 1 or merge.identity[0] != only_key(table):
+        return ()
+    if work.choices.as_new is not None and belongs_to_business(table.name, work.schema, work.classification):
         return ()
     found = natural_keys(table.name, work.schema, work.classification)
     return tuple(key for key in found if decided(merge, key))

@@ -14,19 +14,25 @@ from agent.tables.scope import NeedEdge, need_edges, travel_edges
 
 
 class Leaving:
-    """Marks rows to leave out of the stages; :meth:`carry_out` adds what travels with them or requires them."""
+    """Marks rows to leave out of the stages; :meth:`carry_out` adds what travels with them or requires them.
 
-    def __init__(self, work: Work) -> None:
+    With ``absent`` a row that is here already takes nothing with it: what refers to it finds it here.
+    """
+
+    def __init__(self, work: Work, *, absent: bool = True) -> None:
         self._work = work
+        self._absent = absent
         self.marks = Marks(work.connection, "left", by_table(work.merges))
 
     async def carry_out(self) -> set[int]:
         """Take the marked rows out of the stages, and empty what may be without them. Notes both in the work; returns
-        the stages that changed. A row that is here already needs none of this: what refers to it finds it here."""
+        the stages that changed."""
         work = self._work
-        await self.marks.spread([*_travels(work), *(path for path, _ in _needs(work, required=True))])
+        await self.marks.spread(
+            [*_travels(work, self._absent), *(path for path, _ in _needs(work, self._absent, required=True))]
+        )
         changed: set[int] = set()
-        for path, edge in _needs(work, required=False):
+        for path, edge in _needs(work, self._absent, required=False):
             optional = tuple(column for column in edge.columns if not _required(work, edge.child, column))
             for index, rows in (await self.marks.clear(path, optional)).items():
                 work.cleared[(edge.child, optional)] += rows
@@ -37,21 +43,21 @@ class Leaving:
         return changed
 
 
-def _travels(work: Work) -> Iterator[Path]:
+def _travels(work: Work, absent: bool) -> Iterator[Path]:
     for name in by_table(work.merges):
         if work.classification.rule(name).table_class is TableClass.BUSINESS:
             for edge in travel_edges(name, work.schema, work.classification):
                 joins = ((edge.parent_column, edge.column),)
                 if not edge.equal or _required(work, name, edge.column):
-                    yield Path(edge.parent, name, joins, edge.unset, absent=True)
+                    yield Path(edge.parent, name, joins, edge.unset, absent)
 
 
-def _needs(work: Work, *, required: bool) -> Iterator[tuple[Path, NeedEdge]]:
+def _needs(work: Work, absent: bool, *, required: bool) -> Iterator[tuple[Path, NeedEdge]]:
     for edge in references(work):
         must = all(_required(work, edge.child, column) for column in edge.columns)
         if must is required:
             yield (
-                Path(edge.parent, edge.child, tuple(zip(edge.parent_columns, edge.columns, strict=True)), (), True),
+                Path(edge.parent, edge.child, tuple(zip(edge.parent_columns, edge.columns, strict=True)), (), absent),
                 edge,
             )
 

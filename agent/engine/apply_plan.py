@@ -10,6 +10,7 @@ from agent.database.merge_keys import Collision, collisions
 from agent.database.merge_write import by_table, count_missing_parents
 from agent.database.placeholders import Wanted, count_placeholders
 from agent.database.renumber import number_column, renumber
+from agent.engine.apply_clone import make_second_business
 from agent.engine.apply_identity import find_all_renames
 from agent.engine.apply_leave import Leaving, choose_only, wanted_tables
 from agent.engine.apply_mirror import find_all_victims
@@ -46,6 +47,8 @@ async def make_plan(work: Work) -> RestorePlan:
     """Judge every staged row and count. Raises ``MissingReferences`` where rows refer to rows that never came."""
     if work.choices.only:
         await choose_only(work, wanted_tables(work))
+    if work.choices.as_new is not None:
+        await make_second_business(work, work.choices.as_new)
     unclear = await find_all_renames(work)
     if work.choices.mirror:
         await find_all_victims(work)
@@ -71,12 +74,16 @@ async def _judge_all(work: Work) -> _Findings:
 
 async def _settle(work: Work, found: _Findings) -> None:
     """Make room for rows that collide, if that is wanted, until none does or nothing helps. What is left out may be
-    what freed the number of another row, so all is looked at again."""
+    what freed the number of another row, so all is looked at again. A second business is always given room."""
     for _ in range(_ROUNDS):
         met = [collision for each in found.met.values() for collision in each]
-        if not met or not (work.choices.renumber or work.choices.keep_local):
+        if not met:
             return
-        changed = await _renumber(work, met, found) if work.choices.renumber else await _leave_out(work, met)
+        changed: set[int] = set()
+        if work.choices.renumber or work.choices.as_new is not None:
+            changed = await _renumber(work, met, found)
+        if not changed and (work.choices.keep_local or work.choices.as_new is not None):
+            changed = await _leave_out(work, met)
         if not changed:
             return
         for merge in work.merges:

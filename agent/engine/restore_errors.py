@@ -53,6 +53,11 @@ class MirrorBlocked(RestoreError):
     hint = "Change or delete the named rows in the platform first, or restore without --mirror."
 
 
+class CloneRefused(RestoreError):
+    code = "clone-refused"
+    hint = "Choose another name, or make a backup of the one business (`backroom backup --business NAME`)."
+
+
 class NoSuchTable(RestoreError):
     code = "no-such-table"
     hint = "`backroom tables` lists the tables; both the SQL name and the plan's name will do."
