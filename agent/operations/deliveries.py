@@ -96,7 +96,7 @@ async def queue_delivery(
     """Check the bundle, seal it, and keep it in the queue. Says before that what would be too large.
 
     Sealed to the place's recipients, else the shop's; by ``passphrase`` where one is given; not at all where ``plain``
-    or where the file is sealed already. Raises :class:`NoRecipient`, ``DeliveryError``, ``SealingError``.
+    or where the file is sealed already. The same delivery that waits already is taken up again. Raises :class:`NoRecipient`, ``DeliveryError``, ``SealingError``.
     """
     settings = find_place(to, workspace.config.delivery)
     place = open_place(settings)
@@ -109,6 +109,11 @@ async def queue_delivery(
         if not recipients and not passphrase:
             raise NoRecipient("Nobody is set up who could open it, and nothing leaves this laptop readable by itself.")
         lock = Lock(recipients, check(passphrase) if passphrase else None)
+    sealed = lock.describe() if lock else "sealed before" if sealed_already else "plain"
+    if manifest is not None and passphrase is None:
+        for waiting in await asyncio.to_thread(box.jobs):  # asked again: the same delivery, not a second copy
+            if (waiting.bundle_id, waiting.place, waiting.sealed) == (manifest.bundle_id, to, sealed):
+                return await asyncio.to_thread(box.retry, waiting, utc_now())
     job_id, folder = await asyncio.to_thread(box.prepare)
     try:
         name = path.name + (SUFFIX if lock else "")
@@ -129,7 +134,7 @@ async def queue_delivery(
             name=name,
             size=(await asyncio.to_thread(file.stat)).st_size,
             sha256=await workspace.archive.checksum(file),
-            sealed=lock.describe() if lock else "sealed before" if sealed_already else "plain",
+            sealed=sealed,
             created=manifest.created if manifest else now,
             queued_at=now,
             next_at=now,

@@ -194,6 +194,9 @@ async def test_waits_over_restarts_and_is_worked_off_by_the_agent_without_a_copy
     assert (job.state, job.attempts, job.error_code) == (WAITING, 1, "unreachable")
     assert outbox(again).due(utc_now()) == ()
     sealed = outbox(again).parcel(job).path.read_bytes()
+    with pytest.raises(DeliveryWaits):  # asked again: still one
+        await deliver(again, history, path, f"path:{nas}")
+    assert [each.id for each in outbox(again).jobs()] == [job.id]
     nas.mkdir()
     await retry(again, job.id[:4])
     monkeypatch.setattr(deliveries, "POLL_SECONDS", 0.05)
