@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
-from protocol.errors import OutOfOrder, WrongRowCount
+from dataclasses import dataclass
+
+from protocol.errors import Malformed, OutOfOrder, WrongRowCount
 from protocol.frames import EncodedFrame
 from protocol.manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a ledger has counted so far."""
+
+    current: int
+    frames: int
+    rows: int
+    raw_bytes: int
+    stored_bytes: int
+    entry_rows: tuple[int, ...]
 
 
 class Ledger:
@@ -37,6 +51,21 @@ class Ledger:
         self.rows += frame.rows
         self.raw_bytes += frame.raw_length
         self.stored_bytes += len(frame.data)
+
+    def counts(self) -> Counts:
+        """All totals, to go on with later."""
+        return Counts(self._current, self.frames, self.rows, self.raw_bytes, self.stored_bytes, tuple(self.entry_rows))
+
+    def go_on(self, counts: Counts) -> None:
+        """Take up earlier totals. Raises ``Malformed`` where they do not fit the manifest."""
+        wanted = [entry.rows for entry in self._tables]
+        fits = len(counts.entry_rows) == len(wanted) and 0 <= counts.current <= len(wanted)
+        if not fits or any(found > rows for found, rows in zip(counts.entry_rows, wanted, strict=True)):
+            raise Malformed("The totals belong to another bundle.")
+        self._current = counts.current
+        self.entry_rows = list(counts.entry_rows)
+        self.frames, self.rows = counts.frames, counts.rows
+        self.raw_bytes, self.stored_bytes = counts.raw_bytes, counts.stored_bytes
 
     def finish(self) -> None:
         """Raise ``WrongRowCount`` unless every entry has all of its rows."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from protocol.canonical import Value, pack, unpack
 from protocol.errors import (
     CutShort,
     FrameDamaged,
@@ -20,8 +21,9 @@ from protocol.errors import (
     TooLarge,
     TrailingData,
 )
+from protocol.fields import Fields
 from protocol.frames import EncodedFrame, check_data, next_chain, parse_frame, start_chain
-from protocol.ledger import Ledger
+from protocol.ledger import Counts, Ledger
 from protocol.limits import DEFAULT_LIMITS, Limits
 from protocol.manifest import Manifest, Section
 from protocol.records import FIRST_BYTES, PREFIX_SIZE, Tag, check_header, header_record, parse_prefix, record
@@ -53,6 +55,64 @@ class SealRead:
 Event: TypeAlias = ManifestRead | FrameRead | SealRead
 
 
+_MARK = (
+    *("position", "head", "manifest", "chain"),
+    *("current", "frames", "rows", "raw_bytes", "stored_bytes", "entry_rows"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A place between two records up to which a bundle has been read, and all that the reader knows there.
+
+    ``position`` counts bytes from the start of the file, ``head`` those up to the end of the manifest, whose SHA-256
+    ``manifest`` is.
+    """
+
+    position: int
+    head: int
+    manifest: bytes
+    chain: bytes
+    counts: Counts
+
+    def encode(self) -> bytes:
+        """The mark as bytes, for :meth:`decode`. It is kept beside a part, and never travels."""
+        counts = self.counts
+        values: dict[str, Value] = {
+            "position": self.position,
+            "head": self.head,
+            "manifest": self.manifest,
+            "chain": self.chain,
+            "current": counts.current,
+            "frames": counts.frames,
+            "rows": counts.rows,
+            "raw_bytes": counts.raw_bytes,
+            "stored_bytes": counts.stored_bytes,
+            "entry_rows": list(counts.entry_rows),
+        }
+        return pack(values)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Mark:
+        """The mark that ``encode`` wrote; raises ``Malformed`` for anything else."""
+        value = unpack(data, what="mark", error=Malformed, values=DEFAULT_LIMITS.tables + 32, nesting=2)
+        fields = Fields(value, _MARK, what="mark", error=Malformed)
+        return cls(
+            fields.integer("position"),
+            fields.integer("head"),
+            fields.binary("manifest"),
+            fields.binary("chain"),
+            Counts(
+                current=fields.integer("current"),
+                frames=fields.integer("frames"),
+                rows=fields.integer("rows"),
+                raw_bytes=fields.integer("raw_bytes"),
+                stored_bytes=fields.integer("stored_bytes"),
+                entry_rows=fields.integers("entry_rows"),
+            ),
+        )
+
+
 class BundleReader:
     """Reads one bundle: ``feed`` it all bytes in order, in pieces of any size, then ``close``.
 
@@ -77,8 +137,29 @@ class BundleReader:
         self._ledger: Ledger | None = None
         self._chain = b""
         self._failure: Exception | None = None
+        self._position = self._head = 0
         self.manifest: Manifest | None = None
         self.seal: Seal | None = None
+
+    def mark(self) -> Mark | None:
+        """Where reading could go on later with :meth:`go_on`; None before the manifest or after the seal."""
+        if self.manifest is None or self._ledger is None or self.seal is not None or self._failure is not None:
+            return None
+        return Mark(self._position, self._head, self.manifest.digest(), self._chain, self._ledger.counts())
+
+    def go_on(self, mark: Mark) -> None:
+        """Take up reading at ``mark``: what is fed next are the bytes from its position on.
+
+        The reader must have been fed the bundle's first ``mark.head`` bytes and nothing more. Raises ``Malformed``
+        where the mark does not belong to this bundle.
+        """
+        manifest, ledger = self._opened()
+        if ledger.frames or self._buffer or self._tag is not None or self.seal is not None:
+            raise OutOfOrder("Reading can only go on from a mark right after the manifest.")
+        if mark.manifest != manifest.digest() or mark.head != self._position or mark.position < mark.head:
+            raise Malformed("The mark belongs to another bundle.")
+        ledger.go_on(mark.counts)
+        self._chain, self._position = mark.chain, mark.position
 
     def feed(self, data: bytes | bytearray | memoryview) -> list[Event]:
         """The events that ``data`` completes, in order. An error hides the events of the same call before it."""
@@ -142,12 +223,14 @@ class BundleReader:
                 return
             piece = piece[:0]
         tag, self._tag, self._need = self._tag, None, PREFIX_SIZE
+        self._position += PREFIX_SIZE + len(piece)
         if tag is Tag.HEADER:
             check_header(piece)
             self._expected = (Tag.MANIFEST,)
         elif tag is Tag.MANIFEST:
             events.append(self._read_manifest(bytes(piece)))
             self._expected = (Tag.FRAME, Tag.SEAL)
+            self._head = self._position
         elif tag is Tag.FRAME:
             events.append(self._read_frame(piece))
         else:

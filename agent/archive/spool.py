@@ -7,7 +7,7 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,6 +24,7 @@ from agent.locks import names, try_lock, unlock
 T = TypeVar("T")
 
 PART = ".part"
+MEMORY = ".mark"
 SYNC_EVERY = 16 * 1024 * 1024  # bytes between two fsyncs
 BUFFER = 1024 * 1024
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
@@ -92,11 +93,27 @@ class Incoming:
         await self._flush()
         await self._run(self._sync)
 
-    async def read(self, chunk: int = BUFFER) -> AsyncIterator[bytes]:
-        """What is there, from the start, in chunks (to verify it, or to rebuild a reader's state)."""
+    async def remember(self, what: bytes) -> None:
+        """Keep a few bytes beside what was received, for the next attempt, until it ends for good."""
+        await self._run(lambda: self._write_memory(what))
+
+    async def memory(self) -> bytes | None:
+        """What was remembered last; None where there is nothing."""
+
+        def work() -> bytes | None:
+            try:
+                return self._memory.read_bytes()
+            except OSError:
+                return None
+
+        return await asyncio.to_thread(work)
+
+    async def read(self, chunk: int = BUFFER, *, start: int = 0) -> AsyncGenerator[bytes, None]:
+        """What is there, from ``start``, in chunks (to verify it, or to rebuild a reader's state)."""
         await self._flush()
         file = await asyncio.to_thread(self.path.open, "rb")
         try:
+            await asyncio.to_thread(file.seek, start)
             while data := await asyncio.to_thread(file.read, chunk):
                 yield data
         finally:
@@ -113,6 +130,7 @@ class Incoming:
         if os.name == "nt":
             await self.close()  # an open file cannot be renamed there
         path = await archive.adopt(self.path, kind, name)
+        await self._run(lambda: self._memory.unlink(missing_ok=True))
         await self.close()
         return path
 
@@ -150,7 +168,16 @@ class Incoming:
             kept = "what came so far is kept for the next attempt"
             raise files.failure(error, self.path, self.offset, kept=kept) from error
 
+    @property
+    def _memory(self) -> Path:
+        return self.path.with_suffix(MEMORY)
+
     # In threads from here on.
+
+    def _write_memory(self, what: bytes) -> None:
+        fresh = self.path.with_suffix(f"{MEMORY}.new")
+        fresh.write_bytes(what)
+        fresh.replace(self._memory)
 
     def _open(self) -> None:
         while True:
@@ -196,6 +223,8 @@ class Incoming:
         if self._fd is None:
             return
         fd, self._fd = self._fd, None
+        if remove:
+            self._memory.unlink(missing_ok=True)
         if remove and os.name != "nt":
             self.path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
@@ -275,6 +304,7 @@ class Spool:
         try:
             if not try_lock(fd):
                 return False
+            path.with_suffix(MEMORY).unlink(missing_ok=True)
             if os.name != "nt":
                 path.unlink(missing_ok=True)
         finally:

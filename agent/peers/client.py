@@ -14,6 +14,7 @@ from agent.peers.directory import Directory
 from agent.peers.errors import BadAnswer, NotTrusted
 from agent.peers.fetch import Fetch, Fetched
 from agent.peers.handler import Part
+from agent.peers.pace import Throttle
 from agent.peers.push import Push, Pushed, Tell, silent
 from agent.peers.questions import MAX_ROSTER_BYTES
 from certs.errors import RosterRollback, TrustError
@@ -42,8 +43,9 @@ T = TypeVar("T")
 class PeerClient:
     """Talks to the devices of the shop by node ID; ``directory`` finds them. Every method raises ``PeerError``."""
 
-    def __init__(self, directory: Directory) -> None:
+    def __init__(self, directory: Directory, throttle: Throttle | None = None) -> None:
         self.directory = directory
+        self._throttle = throttle
 
     async def hello(self, node_id: str) -> Hello:
         """Whether the device is there, and what it says about itself."""
@@ -56,12 +58,16 @@ class PeerClient:
         *,
         mode: Literal["newer", "bundle", "local", "store"] = "newer",
         tell: Tell = silent,
+        dropped: asyncio.Event | None = None,
     ) -> Pushed:
         """Hand the bundle file over and return the receipt; a broken upload goes on where the peer has it.
 
+        Cancelled, it tells the peer: to keep what came for the next time, or to drop it where ``dropped`` is set.
+
         A receipt with outcome ``refused`` or ``failed`` is returned as well: it is the peer's word.
         """
-        return await Push(self.directory, node_id, path, mode=mode, tell=tell).run()
+        push = Push(self.directory, node_id, path, mode=mode, tell=tell, throttle=self._throttle, dropped=dropped)
+        return await push.run()
 
     async def pull(
         self,

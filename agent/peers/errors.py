@@ -111,6 +111,13 @@ class RequestError(PeerError):
         self.code = code
 
 
+class Cancelled(PeerError):
+    """A transfer that was cancelled for good, here or on the other side."""
+
+    code = "cancelled"
+    hint = "Push again if it should go on after all."
+
+
 class ConnectionRefusedHere(PeerError):
     """The peer server closed a connection before any request."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -51,7 +51,8 @@ class Peer:
 class Part(Protocol):
     """A file that arrives in pieces and survives interruptions; ``agent.archive.spool.Incoming`` is one.
 
-    Entered, ``offset`` is how many bytes are there. Leaving keeps them for later; ``discard`` throws them away.
+    Entered, ``offset`` is how many bytes are there. Leaving keeps them for later; ``discard`` throws them away, and
+    with them what ``remember`` keeps beside them.
     """
 
     path: Path
@@ -61,7 +62,9 @@ class Part(Protocol):
     async def close(self) -> None: ...
     async def write(self, data: bytes) -> None: ...
     async def sync(self) -> None: ...
-    def read(self) -> AsyncIterator[bytes]: ...
+    async def remember(self, what: bytes) -> None: ...
+    async def memory(self) -> bytes | None: ...
+    def read(self, *, start: int = 0) -> AsyncGenerator[bytes, None]: ...
     async def discard(self) -> None: ...
 
 
@@ -125,8 +128,18 @@ class Handler(Protocol):
     async def apply(self, peer: Peer, offer: IncomingOffer, part: Part, report: Report) -> SignedReceipt:
         """Deal with a bundle that is complete, whose chain and seal hold, and whose manifest is the offered one.
 
+        What came before an interruption was checked when it came, not again: the file must be verified as a whole
+        before it is used. A ``BundleError`` then means that the disk has damaged it, and it is fetched again.
+
         Whatever it ends with (applied, stored, refused, failed), the receipt is kept, so that ``offer`` can answer
         ``Done``. ``part`` is closed afterwards; it must be promoted or discarded unless it shall be tried again.
+        """
+        ...
+
+    async def stopped(self, peer: Peer, offer: IncomingOffer, *, cancelled: bool) -> None:
+        """A bundle comes no further: its sender has stopped for now, or it was ``cancelled`` here or there for good.
+
+        The offer of a bundle that was cancelled is refused from then on.
         """
         ...
 

@@ -13,7 +13,7 @@ class ServerLimits:
     first_request_seconds: float = 10.0
     """From the end of the handshake until the first request's headers are complete."""
     keepalive_seconds: float = 75.0
-    idle_seconds: float = 30.0
+    idle_seconds: float = 25.0
     """A body or an answer that does not move for this long is given up."""
     connections: int = 128
     connections_per_peer: int = 16
@@ -35,13 +35,16 @@ class ClientLimits:
     """From dialling to the end of the TLS handshake."""
     answer_seconds: float = 30.0
     """For the answer to a small request."""
-    idle_seconds: float = 30.0
+    idle_seconds: float = 25.0
     """A transfer that does not move for this long counts as broken."""
     retry_seconds: float = 300.0
     """How long a broken transfer is tried again without any byte more getting through."""
     first_pause: float = 0.25
     longest_pause: float = 10.0
     """Between tries the pause doubles from the first to the longest."""
+    space_seconds: float = 1800.0
+    """How long a receiver without space is waited for, and how often it is asked meanwhile."""
+    space_pause: float = 5.0
     work_seconds: float = 3600.0
     """For the peer to apply or prepare a bundle, without any progress told."""
 

@@ -16,6 +16,7 @@ from agent.peers import http
 from agent.peers.errors import RequestError
 from agent.peers.handler import Handler, Peer, Prepared
 from agent.peers.limits import ServerLimits
+from agent.peers.pace import Throttle
 from certs.errors import TrustError
 from protocol.messages import Phase, Problem
 from protocol.requests import PullAnswer, PullRequest
@@ -43,8 +44,11 @@ class Pull:
 class Pulls:
     """All pulls of this server, and the routes that serve them. ``check`` raises for a peer that may not go on."""
 
-    def __init__(self, handler: Handler, limits: ServerLimits, check: Callable[[web.Request], Peer]) -> None:
+    def __init__(
+        self, handler: Handler, limits: ServerLimits, check: Callable[[web.Request], Peer], throttle: Throttle
+    ) -> None:
         self._handler = handler
+        self._throttle = throttle
         self._limits = limits
         self._check = check
         self._pulls: dict[str, Pull] = {}
@@ -164,6 +168,7 @@ class Pulls:
                 if not data:
                     raise RequestError(500, "cut-short", "The bundle on this laptop is shorter than it was.")
                 self._check(request)
+                await self._throttle.spend(len(data))
                 async with asyncio.timeout(self._limits.idle_seconds):
                     await response.write(data)
                 position += len(data)

@@ -14,6 +14,7 @@ from agent.peers import http
 from agent.peers.directory import Directory
 from agent.peers.errors import BadAnswer, Interrupted, PeerError, Refused
 from agent.peers.link import Link
+from agent.peers.pace import Meter, Throttle
 from agent.peers.patience import Patience
 from certs.errors import TrustError
 from certs.identity import verify_signature
@@ -29,7 +30,9 @@ Tell = Callable[[str, int, int, str], None]
 
 PIECE = 256 << 10
 STEP_SECONDS = 1.0
-_ANEW = ("unknown-transfer", "wrong-offset", "not-receiving", "stopping", "too-slow")
+GOODBYE_SECONDS = 2.0
+_ANEW = ("unknown-transfer", "wrong-offset", "not-receiving", "stopping", "too-slow", "damaged-part")
+_NO_SPACE = "disk-full"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,13 @@ class Push:
         *,
         mode: Literal["newer", "bundle", "local", "store"] = "newer",
         tell: Tell = silent,
+        throttle: Throttle | None = None,
+        dropped: asyncio.Event | None = None,
     ) -> None:
+        self._throttle = throttle or Throttle(None)
+        self._dropped = dropped
+        self._meter = Meter()
+        self._waiting_since: float | None = None
         self._directory = directory
         self._limits = directory.limits
         self._node_id = node_id
@@ -111,7 +120,8 @@ class Push:
                 finally:
                     await link.close()
             except PeerError as error:
-                await self._patience.pause(_passing(error))
+                if not await self._wait_for_space(error):
+                    await self._patience.pause(_passing(error))
                 continue
             receipt = await asyncio.to_thread(open_receipt, signed, self._node_id, manifest.bundle_id)
             return Pushed(receipt, signed, self._sent)
@@ -125,9 +135,36 @@ class Push:
             raise Refused(answer.problem or Problem("refused", f"{link.who} refused the bundle.", ""))
         if answer.offset > offer.size:
             raise BadAnswer(f"{link.who} says that it has more bytes than there are.")
-        if answer.offset < offer.size:
-            await self._upload(link, answer.transfer_id, answer.offset, offer.size)
-        return await self._receipt(link, answer.transfer_id)
+        try:
+            if answer.offset < offer.size:
+                await self._upload(link, answer.transfer_id, answer.offset, offer.size)
+            return await self._receipt(link, answer.transfer_id)
+        except asyncio.CancelledError:
+            await self._say_goodbye(link, answer.transfer_id)
+            raise
+
+    async def _say_goodbye(self, link: Link, transfer: str) -> None:
+        """Tell the receiver that no more comes: for now, or for good where ``dropped`` is set."""
+        for_good = self._dropped is not None and self._dropped.is_set()
+        try:
+            path = f"/v1/uploads/{transfer}" + ("" if for_good else "?keep=1")
+            await link.call("DELETE", path, seconds=GOODBYE_SECONDS)
+        except PeerError as error:
+            log.info("the receiver was not told", reason=str(error))
+
+    async def _wait_for_space(self, error: PeerError) -> bool:
+        """Whether ``error`` is that the receiver's disk is full, and was waited for a moment."""
+        if not isinstance(error, Refused) or error.code != _NO_SPACE:
+            self._waiting_since = None
+            return False
+        now = asyncio.get_running_loop().time()
+        self._waiting_since = now if self._waiting_since is None else self._waiting_since
+        if now - self._waiting_since > self._limits.space_seconds:
+            raise error
+        self._tell("waiting", 0, 0, f"{error} {error.hint}")
+        log.info("waiting for space", reason=str(error))
+        await asyncio.sleep(self._limits.space_pause)
+        return True
 
     def _note(self, offset: int) -> None:
         """An answered offer is progress the first time, and then only if the peer has more bytes than before."""
@@ -142,16 +179,19 @@ class Push:
             "Content-Length": str(size - offset),
         }
         moved = [asyncio.get_running_loop().time()]
+        self._meter.note(offset)
 
         async def body() -> AsyncIterator[bytes]:
             position = offset
             await asyncio.to_thread(file.seek, offset)
             while data := await asyncio.to_thread(file.read, PIECE):
+                await self._throttle.spend(len(data))
                 yield data
                 position += len(data)
                 self._sent += len(data)
                 moved[0] = asyncio.get_running_loop().time()
-                self._tell("sending", position, size, "")
+                self._meter.note(position)
+                self._tell("sending", position, size, self._meter.words(size))
 
         async def send() -> None:
             async with link.request("PATCH", f"/v1/uploads/{transfer}", data=body(), headers=headers):

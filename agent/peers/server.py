@@ -25,16 +25,18 @@ from agent.peers.errors import PeerError, RequestError
 from agent.peers.handler import Handler, Peer
 from agent.peers.handshake import note_failure
 from agent.peers.limits import DEFAULT_SERVER_LIMITS, ServerLimits
+from agent.peers.pace import Throttle
 from agent.peers.pulls import Pulls
 from agent.peers.questions import Questions, hello
 from agent.peers.trusting import RENEWAL_PATH, TrustHandler, Trusting
+from agent.peers.upload import Standing
 from agent.peers.uploads import Uploads
 from certs.errors import TrustError
 from certs.keys import server_name
 from certs.store import Store
 from certs.tls import authenticate, peer_dates, peer_public_key, reload, server_context
 from protocol.errors import ProtocolError
-from protocol.messages import Problem, Progress
+from protocol.messages import Problem
 
 log = structlog.get_logger(__name__)
 
@@ -58,6 +60,7 @@ class PeerServer:
         software: str = "",
         trust: TrustHandler | None = None,
         clones: Clones | None = None,
+        throttle: Throttle | None = None,
     ) -> None:
         self._store = store
         self._clones = clones
@@ -68,7 +71,7 @@ class PeerServer:
         self._runner: web.AppRunner | None = None
         self._names: tuple[str, ...] = ()
         self._uploads = Uploads(handler, limits, self._check)
-        self._pulls = Pulls(handler, limits, self._check)
+        self._pulls = Pulls(handler, limits, self._check, throttle or Throttle(None))
         about = partial(hello, store, software or f"backroom {metadata.version('backroom')}", clones)
         self._comparing = Comparing(handler, limits, self._check)
         self._questions = Questions(store, handler, limits, self._check, about)
@@ -135,9 +138,13 @@ class PeerServer:
         if self._door is not None:
             self._door.drop(node_id)
 
-    def transfers(self) -> tuple[Progress, ...]:
-        """Where all incoming bundles stand."""
+    def transfers(self) -> tuple[Standing, ...]:
+        """Where all bundles on their way in stand."""
         return self._uploads.active()
+
+    async def cancel(self, transfer_id: str, by: str) -> bool:
+        """End a bundle on its way in for good; False where there is no such one, or it is too late."""
+        return await self._uploads.cancel(transfer_id, by)
 
     def _welcome(self, node_id: str) -> bool:
         try:

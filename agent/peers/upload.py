@@ -8,7 +8,9 @@ import hashlib
 from dataclasses import dataclass, field
 
 from agent.peers import http
+from agent.peers.errors import Cancelled
 from agent.peers.handler import IncomingOffer, Peer, Report
+from agent.peers.pace import Meter
 from agent.peers.receive import Receiver
 from protocol.messages import Offer, Phase, Problem, Progress, SignedReceipt
 
@@ -19,6 +21,17 @@ def transfer_id(node_id: str, offer: Offer, bundle_id: str) -> str:
     for part in (node_id.encode(), bundle_id.encode(), offer.mode.encode(), str(offer.size).encode(), offer.manifest):
         digest.update(len(part).to_bytes(8, "big") + part)
     return "t-" + base64.b32encode(digest.digest()[:20]).decode().lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A bundle on its way in, for people on this laptop. ``rate`` in bytes a second, ``left`` in seconds."""
+
+    peer: Peer
+    offer: IncomingOffer
+    progress: Progress
+    rate: float
+    left: float | None
 
 
 @dataclass(slots=True, eq=False)
@@ -37,6 +50,9 @@ class Upload:
     problem: Problem | None = None
     receipt: SignedReceipt | None = None
     writing: asyncio.Transport | None = None
+    finishing: asyncio.Task[None] | None = None
+    cancelled: Cancelled | None = None
+    meter: Meter = field(default_factory=Meter)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -54,6 +70,11 @@ class Upload:
             problem=self.problem,
             receipt=self.receipt,
         )
+
+    def standing(self) -> Standing:
+        """Where it stands, for this laptop."""
+        left = self.meter.left(self.offer.size) if self.phase == "receiving" else None
+        return Standing(self.peer, self.offer, self.progress(), self.meter.rate if left is not None else 0.0, left)
 
     def report(self) -> Report:
         """The function by which the handler tells how far it is."""

@@ -14,14 +14,14 @@ import structlog
 from aiohttp import web
 
 from agent.peers import http
-from agent.peers.errors import RequestError
+from agent.peers.errors import Cancelled, RequestError
 from agent.peers.handler import Accept, Done, Handler, IncomingOffer, Peer, Refuse
 from agent.peers.limits import ServerLimits
 from agent.peers.receive import PIECE, Receiver
-from agent.peers.upload import Upload, transfer_id
+from agent.peers.upload import Standing, Upload, transfer_id
 from protocol.errors import BundleError
 from protocol.manifest import Manifest
-from protocol.messages import MAX_MANIFEST_BYTES, Offer, OfferAnswer, Problem, Progress
+from protocol.messages import MAX_MANIFEST_BYTES, Offer, OfferAnswer, Problem
 
 log = structlog.get_logger(__name__)
 
@@ -47,6 +47,7 @@ class Uploads:
             web.post("/v1/offers", self._offers),
             web.head("/v1/uploads/{transfer}", self._head),
             web.patch("/v1/uploads/{transfer}", self._patch),
+            web.delete("/v1/uploads/{transfer}", self._delete),
             web.get("/v1/transfers/{transfer}", self._transfer, allow_head=False),
         ]
 
@@ -60,9 +61,27 @@ class Uploads:
                 await upload.receiver.close()
         self._uploads.clear()
 
-    def active(self) -> tuple[Progress, ...]:
-        """Where all uploads stand, for this laptop's own status."""
-        return tuple(upload.progress() for upload in self._uploads.values())
+    def active(self) -> tuple[Standing, ...]:
+        """Where all uploads stand that are not over, for this laptop's own status."""
+        return tuple(upload.standing() for upload in self._uploads.values() if not upload.ended.is_set())
+
+    async def cancel(self, name: str, by: str) -> bool:
+        """End a transfer for good and throw away what came of it; False where it is over or being applied."""
+        upload = self._uploads.get(name)
+        if upload is None or upload.ended.is_set() or upload.phase in ("applying", "done"):
+            return False
+        upload.cancelled = Cancelled(f"The transfer was cancelled on {by}.")
+        if upload.phase == "receiving":
+            async with upload.sole_writer():
+                if not upload.ended.is_set():
+                    await upload.receiver.part.discard()
+                    await upload.receiver.close()
+                    self._fail(upload, upload.cancelled)
+        elif upload.finishing is not None:
+            upload.finishing.cancel()
+            await asyncio.wait({upload.finishing})
+        await self._handler.stopped(upload.peer, upload.offer, cancelled=True)
+        return True
 
     async def _offers(self, request: web.Request) -> web.Response:
         peer = self._check(request)
@@ -118,7 +137,7 @@ class Uploads:
         offset = upload.offer.size
         if upload.phase == "receiving":
             async with upload.sole_writer():
-                await upload.receiver.part.sync()
+                await upload.receiver.sync()
                 offset = upload.receiver.offset
         return OfferAnswer("ask" if upload.ask else "accept", upload.offer.transfer_id, offset)
 
@@ -126,7 +145,7 @@ class Uploads:
         upload = self._find(request)
         if upload.phase == "receiving":
             async with upload.sole_writer():
-                await upload.receiver.part.sync()
+                await upload.receiver.sync()
         return web.Response(status=204, headers=upload.headers())
 
     async def _patch(self, request: web.Request) -> web.Response:
@@ -139,6 +158,8 @@ class Uploads:
         if not text.isascii() or not text.isdigit() or len(text) > 18:
             raise RequestError(400, "bad-request", f"An upload needs the header {http.OFFSET_HEADER}.")
         async with upload.sole_writer():
+            if upload.ended.is_set() or self._uploads.get(upload.offer.transfer_id) is not upload:
+                raise RequestError(409, "not-receiving", "This transfer was stopped meanwhile.")
             if int(text) != upload.receiver.offset:
                 problem = Problem(
                     "wrong-offset",
@@ -157,12 +178,35 @@ class Uploads:
             finally:
                 upload.writing = None
                 upload.touched = _now()
+                if not upload.receiver.in_step and upload.phase == "receiving":
+                    await upload.receiver.close()
+                    self._uploads.pop(upload.offer.transfer_id, None)
         if upload.receiver.complete and upload.phase == "receiving":
             self._start_finish(upload)
         return web.Response(status=204, headers=upload.headers())
 
+    async def _delete(self, request: web.Request) -> web.Response:
+        """The sender goes: for now, and what came is kept; or for good."""
+        upload = self._find(request)
+        if "keep" not in request.query:
+            if not await self.cancel(upload.offer.transfer_id, upload.peer.name):
+                raise RequestError(
+                    409,
+                    "too-late",
+                    "This bundle is being applied or has been dealt with: it cannot be cancelled any more.",
+                    hint="See the history there.",
+                )
+        elif upload.phase == "receiving":
+            async with upload.sole_writer():
+                await upload.receiver.sync()
+                await upload.receiver.close()
+                self._uploads.pop(upload.offer.transfer_id, None)
+            await self._handler.stopped(upload.peer, upload.offer, cancelled=False)
+        return web.Response(status=204)
+
     async def _receive(self, request: web.Request, upload: Upload) -> None:
         receiver, buffer, unsynced = upload.receiver, bytearray(), 0
+        upload.meter.note(receiver.offset)
         if (request.content_length or 0) > upload.offer.size - receiver.offset:
             raise RequestError(413, "too-large", f"The bundle was announced with {upload.offer.size} bytes.")
         try:
@@ -178,9 +222,10 @@ class Uploads:
                     self._check(request)
                     piece, buffer = bytes(buffer), bytearray()
                     await receiver.take(piece)
+                    upload.meter.note(receiver.offset)
                     unsynced += len(piece)
                     if unsynced >= self._limits.sync_bytes:
-                        await receiver.part.sync()
+                        await receiver.sync()
                         unsynced = 0
                 if not data:
                     break
@@ -191,7 +236,7 @@ class Uploads:
             raise
         finally:
             if upload.phase == "receiving":
-                await receiver.part.sync()
+                await receiver.sync()
 
     async def _transfer(self, request: web.Request) -> web.Response:
         upload = self._find(request)
@@ -207,7 +252,7 @@ class Uploads:
 
     def _start_finish(self, upload: Upload) -> None:
         upload.phase = "checking"
-        task = asyncio.create_task(self._finish(upload))
+        task = upload.finishing = asyncio.create_task(self._finish(upload))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -219,8 +264,18 @@ class Uploads:
             upload.receipt, upload.phase = receipt, "done"
             log.info("bundle done", peer=upload.peer.name, bundle=bundle)
         except asyncio.CancelledError:
-            self._fail(upload, RequestError(503, "stopping", "This laptop's agent was stopped. Push again."))
-            raise
+            if upload.cancelled is None:
+                self._fail(upload, RequestError(503, "stopping", "This laptop's agent was stopped. Push again."))
+                raise
+            await upload.receiver.part.discard()
+            self._fail(upload, upload.cancelled)
+        except BundleError as error:
+            if not upload.receiver.resumed:
+                self._fail(upload, error)
+                return
+            # What came before the interruption was damaged on this disk meanwhile.
+            await upload.receiver.part.discard()
+            self._fail(upload, RequestError(422, "damaged-part", f"What had come before was damaged: {error}"))
         except Exception as error:
             self._fail(upload, error)
         finally:

@@ -62,6 +62,7 @@ class Shelf:
     offers: list[IncomingOffer] = field(default_factory=list)
     applied: list[IncomingOffer] = field(default_factory=list)
     receipts: dict[str, SignedReceipt] = field(default_factory=dict)
+    stops: list[tuple[str, bool]] = field(default_factory=list)
     ready: dict[str, Path] = field(default_factory=dict)
     asked: list[PullRequest] = field(default_factory=list)
 
@@ -95,6 +96,9 @@ class Shelf:
         signed = receipt.sign(identity.certificate, identity.sign)
         self.receipts[offer.manifest.bundle_id] = signed
         return signed
+
+    async def stopped(self, peer: Peer, offer: IncomingOffer, *, cancelled: bool) -> None:
+        self.stops.append((offer.manifest.bundle_id, cancelled))
 
     async def prepare_pull(self, peer: Peer, request: PullRequest, report: Report) -> Prepared:
         self.asked.append(request)

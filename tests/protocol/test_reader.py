@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given
@@ -11,7 +12,7 @@ from protocol.errors import CutShort, FrameDamaged, ManifestInvalid, NotABundle,
 from protocol.frames import Codec, EncodedFrame, decode_block, encode_frame
 from protocol.limits import MIB, Limits
 from protocol.manifest import Manifest, Section, TableEntry
-from protocol.reader import BundleReader, FrameRead, ManifestRead, SealRead
+from protocol.reader import BundleReader, FrameRead, ManifestRead, Mark, SealRead
 from tests.protocol.bundles import Bundle, bundles, events, read, write
 from tests.vectors.drafts import ORDERS, USERS, Draft, draft, manifest, orders
 from tests.vectors.frames import remade
@@ -167,6 +168,50 @@ def test_manifest_may_be_refused_before_any_frame_is_read() -> None:
     assert reader.manifest is None
     with pytest.raises(Refused):
         reader.feed(b"")
+
+
+@given(bundles(), st.data())
+def test_reading_goes_on_from_any_mark_as_if_it_had_not_stopped(bundle: Bundle, data: st.DataObject) -> None:
+    first = BundleReader()
+    first.feed(bundle.data[: (cut := data.draw(st.integers(0, len(bundle.data) - 1)))])
+    mark = first.mark()
+    if mark is None:
+        assert first.manifest is None
+        return
+    again = Mark.decode(mark.encode())
+    assert again == mark
+    assert mark.head <= mark.position <= cut
+    later = BundleReader()
+    later.feed(bundle.data[: mark.head])
+    later.go_on(again)
+    later.feed(bundle.data[mark.position :])
+    later.close()
+    assert later.seal == read(bundle.data).seal
+
+
+def test_a_mark_that_does_not_belong_to_the_bundle_is_refused() -> None:
+    data = orders().whole()
+    first = BundleReader()
+    first.feed(data[:-200])
+    mark = first.mark()
+    assert mark is not None
+    wrong = (
+        replace(mark, manifest=b"x" * 32),
+        replace(mark, head=mark.head + 1),
+        replace(mark, position=mark.head - 1),
+        replace(mark, counts=replace(mark.counts, entry_rows=())),
+        replace(mark, counts=replace(mark.counts, entry_rows=(1 << 40,) * len(mark.counts.entry_rows))),
+    )
+    for each in wrong:
+        reader = BundleReader()
+        reader.feed(data[: mark.head])
+        with pytest.raises(ProtocolError):
+            reader.go_on(each)
+    with pytest.raises(ProtocolError):
+        first.go_on(mark)
+    for damaged in (b"", b"x", mark.encode()[:-1]):
+        with pytest.raises(ProtocolError):
+            Mark.decode(damaged)
 
 
 def test_limits_are_those_given() -> None:
