@@ -96,7 +96,8 @@ async def queue_delivery(
     """Check the bundle, seal it, and keep it in the queue. Says before that what would be too large.
 
     Sealed to the place's recipients, else the shop's; by ``passphrase`` where one is given; not at all where ``plain``
-    or where the file is sealed already. The same delivery that waits already is taken up again. Raises :class:`NoRecipient`, ``DeliveryError``, ``SealingError``.
+    or where the file is sealed already. The same delivery that waits already is taken up again.
+    Raises :class:`NoRecipient`, ``DeliveryError``, ``SealingError``.
     """
     settings = find_place(to, workspace.config.delivery)
     place = open_place(settings)
