@@ -143,6 +143,24 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True)
+class ColumnExample:
+    """A column that differs: its value in the bundle and here, as text; None for NULL and for a row not here."""
+
+    column: str
+    bundle: str | None
+    here: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RowExample:
+    """One row: what becomes of it ("insert", "update", "undated", "kept"), its key, the columns that differ."""
+
+    what: str
+    key: str
+    columns: tuple[ColumnExample, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RestorePlan:
     """What a restore of this bundle into this database does, if nothing moves until then.
 
@@ -161,6 +179,7 @@ class RestorePlan:
     cleared: tuple[Cleared, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     warnings: tuple[str, ...] = ()
+    examples: Mapping[str, tuple[RowExample, ...]] = field(default_factory=dict)
     reidentified: tuple[Reidentified, ...] = ()
     unclear: tuple[Unclear, ...] = ()
     deleted: tuple[Deleted, ...] = ()
@@ -192,6 +211,7 @@ class RestorePlan:
             "renumbered": [asdict(item) for item in self.renumbered],
             "choices": dict(self.choices),
             "warnings": list(self.warnings),
+            **({"examples": _examples(self.examples)} if self.examples else {}),
         }
 
 
@@ -210,6 +230,10 @@ class RestoreResult:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return {**self.plan.as_dict(), "sequences": list(self.sequences), "seconds": round(self.seconds, 3)}
+
+
+def _examples(examples: Mapping[str, tuple[RowExample, ...]]) -> dict[str, Any]:
+    return {name: [asdict(row) for row in rows] for name, rows in examples.items()}
 
 
 def _totals(counts: TableCounts) -> dict[str, int]:

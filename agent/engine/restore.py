@@ -6,7 +6,8 @@ been read to its seal, and nothing stays unless everything was written as planne
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from time import monotonic
 
 from agent.database.exclusive import hold_tables, one_at_a_time
@@ -19,6 +20,7 @@ from agent.engine.apply_plan import make_plan
 from agent.engine.apply_work import Work, prepare
 from agent.engine.bundle_file import BundleSource
 from agent.engine.choices import NO_CHOICES, Choices
+from agent.engine.examples import clock_warnings, examples
 from agent.engine.plan import RestorePlan, RestoreResult
 from agent.engine.progress import Progress, Step, silent
 from agent.engine.record import record
@@ -42,17 +44,20 @@ async def plan_restore(
     own_node: str,
     conflicts: Conflicts = Conflicts.BUNDLE,
     choices: Choices = NO_CHOICES,
+    show: Sequence[str] = (),
     progress: Progress = silent,
 ) -> RestorePlan:
     """What :func:`restore` would do now. Takes no locks that others feel and rolls back.
 
+    ``show`` names tables of which the plan brings examples.
     ``own_node`` is this device's node ID: the bundle of another device may not bring device state.
     Raises ``ForeignDeviceState``, errors of ``agent.engine.restore_errors`` and of ``agent.database.errors``.
     """
     _check_kind(source, own_node)
     async with open_transaction(url, Isolation.ONE_MOMENT, doing=_DOING) as connection:
         work = await _stage(connection, source, catalogue, own_node, conflicts, choices, progress)
-        return await make_plan(work)
+        plan = await _full_plan(work)
+        return replace(plan, examples=await examples(work, show)) if show else plan
 
 
 async def restore(
@@ -83,7 +88,7 @@ async def restore(
         work = await _stage(connection, source, catalogue, own_node, conflicts, choices, progress)
         progress(Step("waiting for the platform"))
         await hold_tables(connection, work.tables)
-        plan = await make_plan(work)
+        plan = await _full_plan(work)
         _check_plan(plan, expected)
         transaction = await transaction_id(connection, url)
         if started is not None:
@@ -107,6 +112,11 @@ async def restore(
         progress(Step("committing"))
         await commit_surely(connection, url, transaction)
     return RestoreResult(plan, monotonic() - began, sequences, undo)
+
+
+async def _full_plan(work: Work) -> RestorePlan:
+    plan = await make_plan(work)
+    return replace(plan, warnings=(*plan.warnings, *await clock_warnings(work)))
 
 
 async def _stage(
@@ -133,7 +143,7 @@ def _check_kind(source: BundleSource, own_node: str) -> None:
 
 def _check_plan(plan: RestorePlan, expected: str | None) -> None:
     if expected is not None and plan.digest != expected:
-        raise PlanChanged("The data here changed since the plan was made. Nothing was changed.")
+        raise PlanChanged("The data here changed since the plan was made. Nothing was changed.", details=[plan])
     if plan.unclear:
         raise UnclearRows(
             listed(

@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import statistics
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from agent.archive.history import History, new_id
-from agent.archive.records import PLANNED, RUNNING, RestoreRecord
+from agent.archive.records import APPLIED, PLANNED, RUNNING, RestoreRecord
 from agent.database.exclusive import RestoreRunning
 from agent.database.merge import Conflicts
-from agent.engine.bundle_file import VerifiedBundle
+from agent.engine.bundle_file import VerifiedBundle, verify_bundle
 from agent.engine.choices import NO_CHOICES, Choices
+from agent.engine.compare import Comparison, compare
+from agent.engine.compare_sides import bundle_side, live_side
 from agent.engine.plan import RestorePlan, RestoreResult, TableCounts
 from agent.engine.progress import Progress, silent
 from agent.engine.restore import plan_restore, restore
-from agent.operations.errors import Declined
+from agent.engine.restore_errors import PlanChanged
+from agent.operations.errors import Declined, OperationError
 from agent.operations.inspect import verified
 from agent.operations.outcomes import RunningRestore
 from agent.operations.workspace import Workspace, person, utc_now
+from certs.identity import verify_signature
+from protocol.manifest import Kind
+
+
+class NoSuchPlan(OperationError):
+    code = "no-such-plan"
+    hint = "Make it with `restore FILE --plan` and give its digest, or the first letters of it."
+
 
 Approve = Callable[[VerifiedBundle, RestorePlan], Awaitable[bool]]
 
@@ -31,11 +43,15 @@ async def plan_file(
     conflicts: Conflicts,
     choices: Choices = NO_CHOICES,
     trust_source: bool = False,
+    show: Sequence[str] = (),
     progress: Progress = silent,
 ) -> RestorePlan:
-    """What restoring the file would do now. Changes nothing but the history, which notes the plan."""
+    """What restoring the file would do now. Changes nothing but the history, which notes the plan.
+
+    ``show`` names tables of which the plan brings examples.
+    """
     bundle = await verified(workspace, path, trust_source=trust_source)
-    return await _planned(workspace, history, bundle, conflicts, progress, choices=choices)
+    return await _planned(workspace, history, bundle, conflicts, progress, choices=choices, show=show)
 
 
 async def restore_file(
@@ -47,23 +63,76 @@ async def restore_file(
     choices: Choices = NO_CHOICES,
     trust_source: bool = False,
     approve: Approve | None = None,
+    expected: str | None = None,
     progress: Progress = silent,
 ) -> RestoreResult:
     """Restore the file. ``approve`` is shown the plan and decides; what is applied then is exactly that plan.
 
-    Raises :class:`Declined` where it says no, and errors of the protocol, the engine and the database; then nothing
-    has changed.
+    ``expected`` is the digest of a plan that was looked at before, or its first letters: nothing else is applied.
+    Raises :class:`NoSuchPlan` where the history knows no such plan of this bundle, :class:`Declined` where the answer
+    is no, and errors of the protocol, the engine and the database; then nothing has changed.
     """
     bundle = await verified(workspace, path, trust_source=trust_source)
-    expected = None
-    if approve is not None:
+    planned = await _plan_record(history, bundle, expected) if expected is not None else None
+    if planned is not None:
+        expected = planned.plan_digest
+    elif approve is not None:
         plan = await _planned(workspace, history, bundle, conflicts, progress, choices=choices)
         if not await approve(bundle, plan):
             raise Declined("The restore was not wanted.")
         expected = plan.digest
-    return await apply_bundle(
-        workspace, history, bundle, conflicts=conflicts, choices=choices, expected=expected, progress=progress
-    )
+    try:
+        return await apply_bundle(
+            workspace, history, bundle, conflicts=conflicts, choices=choices, expected=expected, progress=progress
+        )
+    except PlanChanged as error:
+        raise _with_what_moved(error, planned) from error
+
+
+async def _plan_record(history: History, bundle: VerifiedBundle, digest: str) -> RestoreRecord:
+    plans = await history.restores(bundle_id=bundle.manifest.bundle_id, state=PLANNED)
+    found = {p.plan_digest: p for p in reversed(plans) if p.plan_digest and p.plan_digest.startswith(digest)}
+    if len(found) != 1 or len(digest) < 6:
+        raise NoSuchPlan(f"The history knows no plan {digest!r} of this bundle.")
+    return next(iter(found.values()))
+
+
+def _with_what_moved(error: PlanChanged, planned: RestoreRecord | None) -> PlanChanged:
+    """The same error, saying how the numbers differ from those of the plan that was agreed to."""
+    now = error.details[0] if error.details else None
+    if planned is None or not isinstance(now, RestorePlan):
+        return error
+    moved = [
+        f"{number:,} {what} instead of {planned.counts.get(what, 0):,}"
+        for what, number in totals(now).items()
+        if number != planned.counts.get(what, 0)
+    ]
+    how = "; ".join(moved) or "the same numbers, but other rows"
+    return PlanChanged(f"The data here changed since the plan was made: now {how}. Nothing was changed.")
+
+
+async def estimated_seconds(history: History, plan: RestorePlan) -> float | None:
+    """How long applying the plan may take, by the median speed of this machine's last restores; None without any."""
+    past = [
+        (record.ended_at - record.started_at).total_seconds() / rows
+        for record in await history.restores(state=APPLIED, limit=20)
+        if record.ended_at is not None and (rows := sum(record.counts.values())) > 0
+    ]
+    return statistics.median(past) * plan.totals.rows if past else None
+
+
+async def proved(workspace: Workspace, path: Path, result: RestoreResult, choices: Choices) -> Comparison | None:
+    """After a restore in which the bundle's rows won: the business here, compared with the bundle by digests.
+
+    None where they are not meant to be the same: a part of it, a second business, or more than one business.
+    """
+    business = result.plan.business
+    if business is None or choices.only or choices.as_new or result.plan.kind is not Kind.BUSINESS:
+        return None
+    bundle = await verify_bundle(path, verify_signature)
+    url = workspace.database_url
+    async with live_side(url, workspace.catalogue(), business.id) as here, bundle_side(url, bundle) as there:
+        return await compare(here, there)
 
 
 async def apply_bundle(
@@ -161,6 +230,7 @@ async def _planned(
     choices: Choices = NO_CHOICES,
     approver: str | None = None,
     transfer_id: str | None = None,
+    show: Sequence[str] = (),
 ) -> RestorePlan:
     plan = await plan_restore(
         workspace.database_url,
@@ -169,6 +239,7 @@ async def _planned(
         own_node=workspace.store.identity().node_id,
         conflicts=conflicts,
         choices=choices,
+        show=show,
         progress=progress,
     )
     record = await history.start_restore(

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 @click.option("--only", multiple=True, metavar="TABLE", help="Only this table and what it needs (repeatable).")
 @click.option("--as-new", metavar="NAME", help="Make a second business of this name from the bundle.")
 @click.option("--with-history", is_flag=True, help="With --as-new: its orders, payroll and stock movements too.")
+@click.option("--show", multiple=True, metavar="TABLE", help="With the plan: some rows of this table (repeatable).")
+@click.option("--apply-plan", metavar="DIGEST", help="Apply the plan of this digest and nothing else, without asking.")
 @click.option("--trust-source", is_flag=True, help="Restore a file that a device outside this shop made.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @identity_option
@@ -48,6 +50,8 @@ async def restore(
     only: tuple[str, ...],
     as_new: str | None,
     with_history: bool,
+    show: tuple[str, ...],
+    apply_plan: str | None,
     trust_source: bool,
     yes: bool,
     identity: Path | None,
@@ -67,7 +71,7 @@ async def restore(
     from agent.engine.choices import Choices
     from agent.operations.keys import opened
     from agent.operations.look import find_bundle
-    from agent.operations.restores import plan_file, restore_file, totals
+    from agent.operations.restores import estimated_seconds, plan_file, proved, restore_file, totals
     from agent.operations.workspace import Workspace
 
     workspace = Workspace(session.home)
@@ -76,6 +80,7 @@ async def restore(
     _check(choices, conflicts)
     policy = Conflicts(conflicts or workspace.config.conflicts)
     found = await find_bundle(workspace, file)
+    yes = yes or apply_plan is not None
     if not (plan_only or yes or output.interactive):
         raise Refused(
             "confirmation-needed",
@@ -93,10 +98,13 @@ async def restore(
                     conflicts=policy,
                     choices=choices,
                     trust_source=trust_source,
+                    show=show,
                     progress=progress,
                 )
             show_plan(output, plan)
-            output.result({**plan.as_dict(), **totals(plan), "applied": False})
+            seconds = await estimated_seconds(history, plan)
+            output.say(f"Plan {plan.digest[:12]}" + (f", about {duration(seconds)}" if seconds is not None else ""))
+            output.result({**plan.as_dict(), **totals(plan), "estimated_seconds": seconds, "applied": False})
             return
 
         async def ask(bundle: VerifiedBundle, plan: RestorePlan) -> bool:
@@ -112,12 +120,27 @@ async def restore(
                 choices=choices,
                 trust_source=trust_source,
                 approve=None if yes else ask,
+                expected=apply_plan,
                 progress=progress,
             )
+        proof = await proved(workspace, path, result, choices) if policy is Conflicts.BUNDLE or mirror else None
     if yes:
         show_plan(output, result.plan)
     output.say(f"Done in {duration(result.seconds)}.")
-    output.result({**result.as_dict(), **totals(result.plan), "file": str(found), "applied": True})
+    if proof is not None and proof.identical:
+        output.say(f"Compared with the bundle: identical, {count(proof.rows, 'row')}.")
+    elif proof is not None:
+        differing = [name for name, table in proof.tables.items() if not table.identical]
+        output.say(f"Compared with the bundle: rows that it does not have, or that it left, in {', '.join(differing)}.")
+    output.result(
+        {
+            **result.as_dict(),
+            **totals(result.plan),
+            "file": str(found),
+            "applied": True,
+            "identical": proof.identical if proof is not None else None,
+        }
+    )
 
 
 def _check(choices: Choices, conflicts: str | None) -> None:
@@ -154,6 +177,11 @@ def show_plan(output: Output, plan: RestorePlan) -> None:
         ],
         right=(1, 2, 3, 4, 5),
     )
+    for name, rows in plan.examples.items():
+        output.say(f"{name}, for example:")
+        for row in rows:
+            values = ", ".join(f"{c.column}: {c.bundle} (here {c.here})" for c in row.columns)
+            output.say(f"  {row.what} {row.key} {values}")
     for line in (*map(str, plan.duplicates), *map(str, plan.skipped), *plan.warnings):
         output.note(f"Warning: {line}")
     for table in plan.deleted:
