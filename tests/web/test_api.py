@@ -128,7 +128,7 @@ async def test_the_document_lists_every_route(asker: Asker) -> None:
     routes = api.make_app(Workspace(Path("/nowhere")), "t").router.routes()  # type: ignore[arg-type]
     real = {(route.method, route.resource.canonical) for route in routes if route.resource and route.method != "HEAD"}
     assert served < said
-    assert said == real - {("GET", "/api/openapi.json")}
+    assert said == {route for route in real if route[1].startswith("/api/")} - {("GET", "/api/openapi.json")}
     names = [item[method]["operationId"] for item in found["paths"].values() for method in item]
     assert len(names) == len(set(names))
     parameters = {each["name"] for each in found["paths"]["/api/backup"]["get"]["parameters"]}
