@@ -1,0 +1,114 @@
+"""The clone alarm: what raises it, what does not, how it spreads and ends."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from agent.home import Home
+from agent.peers.address import Address
+from agent.peers.clones import CloneAlarm, Clones
+from agent.peers.directory import Directory
+from agent.peers.server import PeerServer
+from certs.roster import Role
+from tests.peers.laptops import QUICK_CLIENT, QUICK_SERVER, Laptop
+
+
+def clones(laptop: Laptop) -> Clones:
+    return Clones(laptop.home, laptop.store)
+
+
+def serve(laptop: Laptop, watch: Clones) -> PeerServer:
+    return PeerServer(laptop.store, laptop.shelf, host="127.0.0.1", limits=QUICK_SERVER, clones=watch)
+
+
+def directory(laptop: Laptop, watch: Clones, *ports: int) -> Directory:
+    places = [Address("127.0.0.1", port) for port in ports]
+    return Directory(laptop.store, manual=places, limits=QUICK_CLIENT, clones=watch)
+
+
+def test_an_instance_stays_until_the_folder_is_another(shop: list[Laptop], tmp_path: Path) -> None:
+    front = shop[1]
+    assert clones(front).instance == clones(front).instance
+    shutil.copytree(front.home.path, tmp_path / "copy")
+    copy = Clones(Home(tmp_path / "copy"), front.store)
+    assert copy.instance != clones(front).instance
+    assert copy.instance == Clones(Home(tmp_path / "copy"), front.store).instance
+
+
+def test_only_an_instance_that_comes_back_is_a_clone(shop: list[Laptop]) -> None:
+    admin, front, back = shop
+    watch = clones(admin)
+    for instance in ("a", "a", "b", "b", "c"):
+        watch.seen(front.node_id, instance, "10.0.0.1:1")
+    watch.seen(back.node_id, "a", "10.0.0.2:1")
+    assert watch.alarms() == {}
+    watch.seen(front.node_id, "b", "10.0.0.3:1")
+    (alarm,) = watch.alarms().values()
+    assert (alarm.node_id, alarm.where) == (front.node_id, ("10.0.0.1:1", "10.0.0.3:1"))
+    with pytest.raises(CloneAlarm, match="laptop-front"):
+        clones(admin).require_clear(front.node_id)
+    clones(admin).require_clear(back.node_id)
+
+
+def test_an_alarm_ends_by_an_admins_word_everywhere_and_can_come_again(shop: list[Laptop]) -> None:
+    admin, front, back = shop
+    one, two = clones(admin), clones(back)
+    for instance in ("a", "b", "a"):
+        one.seen(front.node_id, instance, "x")
+    two.told("laptop-admin", one.notes())
+    assert two.alarms()[front.node_id].told_by == "laptop-admin"
+    told = one.notes()
+    back.store.save_roster(admin.store.change(front.node_id, cleared=True) and admin.store.signed_roster().encode())
+    assert (one.alarms(), two.alarms()) == ({}, {})
+    two.told("somebody who was away", told)
+    one.seen(front.node_id, "b", "x")
+    assert (one.alarms(), two.alarms()) == ({}, {})
+    for instance in ("a", "b"):
+        one.seen(front.node_id, instance, "x")
+    assert list(one.alarms()) == [front.node_id]
+
+
+def test_a_revoked_device_needs_no_alarm(shop: list[Laptop]) -> None:
+    admin, front, _ = shop
+    watch = clones(admin)
+    watch.alarm(front.node_id, ("mdns",))
+    assert list(watch.alarms()) == [front.node_id]
+    admin.store.revoke(front.node_id)
+    assert watch.alarms() == {}
+    watch.told("laptop-back", {"node-of-nobody": 0})
+    assert watch.alarms() == {}
+
+
+def test_a_damaged_file_of_alarms_is_replaced_by_the_next(shop: list[Laptop]) -> None:
+    admin, front, _ = shop
+    for damage in ("", "[1]", '{"x": {"a": 1}}', json.dumps({"x": None})):
+        (admin.home.state / "clones.json").write_text(damage)
+        watch = clones(admin)
+        assert watch.alarms() == {}
+    watch.alarm(front.node_id, ())
+    assert list(watch.alarms()) == [front.node_id]
+
+
+async def test_the_original_learns_of_its_copy_from_the_others(shop: list[Laptop], tmp_path: Path) -> None:
+    """Over TLS: the admin sees both, each hello spreads the alarm, the copy at its own door is noticed at once."""
+    admin, front, back = shop
+    admin.store.change(back.node_id, role=Role.ADMIN)
+    original, watch, other = clones(front), clones(admin), clones(back)
+    shutil.copytree(front.home.path, tmp_path / "copy")
+    copy = Clones(Home(tmp_path / "copy"), front.store)
+    async with serve(admin, watch) as server:
+        for each in (original, copy, original):
+            await directory(front, each, server.port).hello(admin.node_id)
+        assert list(watch.alarms()) == [front.node_id]
+        await directory(front, original, server.port).hello(admin.node_id)
+        assert original.alarms()[front.node_id].told_by == "laptop-admin"
+        await directory(back, other, server.port).hello(admin.node_id)
+        assert other.alarms()[front.node_id].told_by == "laptop-admin"
+    fresh = Clones(Home(tmp_path / "fresh").ensure(), front.store)
+    async with serve(front, fresh) as door:
+        await Directory(front.store, limits=QUICK_CLIENT, clones=copy).who_is_at(Address("127.0.0.1", door.port))
+    assert list(fresh.alarms()) == [front.node_id]
