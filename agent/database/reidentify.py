@@ -13,7 +13,7 @@ import asyncpg
 
 from agent.database.merge import Merge
 from agent.database.merge_keys import key_parts, key_side, part_names, same_key
-from agent.database.names import qualified, quote
+from agent.database.names import column_list, qualified, quote
 from agent.database.values import free_value
 from agent.tables.identity import IdColumn
 from agent.tables.schema import Column, Schema, Table, UniqueKey
@@ -122,15 +122,22 @@ def _array(rename: Rename, value: str, column: Column) -> str:
 
 
 async def find_renames(
-    connection: asyncpg.Connection, merge: Merge, keys: Sequence[UniqueKey], renames: Renames, *, by_nature: bool
+    connection: asyncpg.Connection,
+    merge: Merge,
+    keys: Sequence[UniqueKey],
+    renames: Renames,
+    *,
+    by_nature: bool,
+    numbered: bool,
 ) -> tuple[Rename | None, tuple[Unclear, ...]]:
     """The local rows that are the same thing as staged rows under another id.
 
     ``merge`` reads its live rows with all renames found so far. ``by_nature``: the keys say which row it is, also
-    where an id is on both sides; else an id that both sides have is the same row. Adds to ``renames``.
+    where an id is on both sides; else an id that both sides have is the same row. ``numbered``: ids are numbers that
+    each database gives, so a row here that has the id of another thing makes way for it. Adds to ``renames``.
     """
     table, (key,) = merge.stage.table, merge.identity
-    pairs = await _pairs(connection, merge, keys, by_nature)
+    pairs = await _pairs(connection, merge, keys, by_nature, numbered)
     if pairs is None:
         return None, ()
     unclear = await _unclear(connection, merge, pairs)
@@ -162,7 +169,7 @@ async def find_renames(
 
 
 async def _pairs(
-    connection: asyncpg.Connection, merge: Merge, keys: Sequence[UniqueKey], by_nature: bool
+    connection: asyncpg.Connection, merge: Merge, keys: Sequence[UniqueKey], by_nature: bool, numbered: bool
 ) -> str | None:
     """A temporary table of staged and live ids that meet by one of the keys; None where there are none."""
     (key,) = (quote(name) for name in merge.identity)
@@ -187,10 +194,29 @@ async def _pairs(
         f"WITH fresh AS MATERIALIZED {fresh}, met AS MATERIALIZED ({' UNION '.join(selects)}) "
         f"SELECT new, old FROM met p WHERE {where}"
     )
+    if numbered:
+        # Above all numbers that are in use or come with the bundle.
+        query = (
+            f"WITH sure AS ({query}), taken AS (SELECT greatest((SELECT max(l.{key}) FROM {merge.rows} l), "
+            f"(SELECT max(s.{key}) FROM {merge.stage.relation} s)) AS top) SELECT new, old FROM sure UNION ALL "
+            f"SELECT (SELECT top FROM taken) + row_number() OVER (ORDER BY l.{key}), l.{key} FROM {merge.rows} l "
+            f"JOIN {merge.stage.relation} s ON s.{key} = l.{key} AND NOT ({_same_thing(keys)}) "
+            f"WHERE l.{key} NOT IN (SELECT old FROM sure)"
+        )
     if not await connection.fetchval(f"SELECT EXISTS ({query})"):
         return None
     await connection.execute(f"CREATE TEMP TABLE backroom_pairs ON COMMIT DROP AS {query}")
     return relation
+
+
+def _same_thing(keys: Sequence[UniqueKey]) -> str:
+    """Boolean SQL: the rows ``s`` and ``l`` have one of the keys, so far as it is made of whole columns."""
+    plain = [
+        f"ROW({column_list(k.columns, 's')})::text = ROW({column_list(k.columns, 'l')})::text"
+        for k in keys
+        if k.columns
+    ]
+    return " OR ".join(plain) or "true"
 
 
 async def _unclear(connection: asyncpg.Connection, merge: Merge, pairs: str) -> tuple[Unclear, ...]:
@@ -217,6 +243,7 @@ async def change_ids(connection: asyncpg.Connection, schema: Schema, renames: Re
     """
     done = {}
     for name, rename in renames.found.items():
+        await _let_numbers_be_given(connection, rename, True)
         crossing = await connection.fetchval(
             f"SELECT EXISTS (SELECT FROM {rename.relation} r JOIN {qualified(rename.table)} l "
             f"ON l.{quote(rename.column)} = r.new)"
@@ -228,7 +255,18 @@ async def change_ids(connection: asyncpg.Connection, schema: Schema, renames: Re
             await _change(connection, schema, renames.ids, rename, rename.relation, "old", "new", declared=False)
         else:
             done[name] = await _change(connection, schema, renames.ids, rename, rename.relation, "old", "new")
+        await _let_numbers_be_given(connection, rename, False)
     return done
+
+
+async def _let_numbers_be_given(connection: asyncpg.Connection, rename: Rename, start: bool) -> None:
+    """A number that only the database may give cannot be updated, but by the owner of the table for a while."""
+    column = rename.table.column(rename.column)
+    if column is not None and column.identity == "a":
+        await connection.execute(
+            f"ALTER TABLE {qualified(rename.table)} ALTER COLUMN {quote(rename.column)} "
+            f"SET GENERATED {'BY DEFAULT' if start else 'ALWAYS'}"
+        )
 
 
 async def _parked(connection: asyncpg.Connection, rename: Rename) -> str:

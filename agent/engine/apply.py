@@ -51,7 +51,7 @@ async def write(work: Work, plan: RestorePlan) -> tuple[str, ...]:
     _check_deleted(plan, await delete_last(work))
     moved: list[str] = []
     for name, merges in grouped.items():
-        if plan.tables[name].insert or plan.tables[name].update:
+        if plan.tables[name].insert or plan.tables[name].update or plan.tables[name].reidentified:
             moved += await advance_sequences(work.connection, work.schema.tables[name], merges[0].stage.written)
     return tuple(moved)
 

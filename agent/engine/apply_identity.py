@@ -33,9 +33,16 @@ async def find_all_renames(work: Work) -> tuple[Unclear, ...]:
                 merge, keys = wanted[name]
                 before = work.renames.found.get(name)
                 reading = replace(merge, reading=work.renames.reading(merge.stage.table))
-                by_nature = work.classification.rule(name).whole or numbered_by_database(name, work.schema)
-                by_nature = by_nature or work.classification.rule(name).common
-                found, vague = await find_renames(work.connection, reading, keys, work.renames, by_nature=by_nature)
+                rule = work.classification.rule(name)
+                numbered = numbered_by_database(name, work.schema)
+                found, vague = await find_renames(
+                    work.connection,
+                    reading,
+                    keys,
+                    work.renames,
+                    by_nature=rule.whole or rule.common or numbered,
+                    numbered=numbered,
+                )
                 unclear += [Unclear(each.table, each.rows, each.examples) for each in vague]
                 gained |= found is not None and (before is None or before.rows != found.rows)
             if not (gained and again):

@@ -13,6 +13,7 @@ from agent.engine.choices import Choices
 from agent.engine.errors import EngineError
 from agent.engine.plan import TableCounts
 from protocol.manifest import Kind
+from tests.engine.test_undo import Undos
 from tests.support.restores import Laptop
 from tests.support.shops import laptop, pair
 
@@ -22,7 +23,7 @@ _DATA = tomllib.loads(Path(__file__).with_name("scenarios.toml").read_text(encod
 CASES: list[dict[str, Any]] = _DATA["case"]
 _CHOICES = ("mirror", "keep_local", "renumber", "as_new", "with_history")
 _FIELDS = {
-    *("name", "schema", "tables", "here", "there", "business", "conflicts", "only", "counts", "then", "error", "again"),
+    *("name", "schema", "tables", "here", "there", "business", "conflicts", "only", "counts", "then", "error", "again", "undo"),
     *("renumbered", "cleared", *_CHOICES),
 }
 
@@ -41,7 +42,7 @@ async def _made(pair: Any, case: dict[str, Any]) -> tuple[Laptop, Laptop]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
-async def test_scenario(pair: Any, case: dict[str, Any]) -> None:
+async def test_scenario(pair: Any, case: dict[str, Any], tmp_path: Path) -> None:
     here, there = await _made(pair, case)
     business = case.get("business")
     bundle = await here.bundle(Kind.BUSINESS if business else Kind.FULL, business)
@@ -56,7 +57,8 @@ async def test_scenario(pair: Any, case: dict[str, Any]) -> None:
         return
     plan = await there.plan(bundle, **options)
     assert await there.contents() == before
-    result = await there.restore(bundle, expected=plan.digest, **options)
+    undos = Undos(there, tmp_path)
+    result = await there.restore(bundle, expected=plan.digest, keeper=undos.keeper, **options)
     assert result.plan == plan
     changed = {name: counts for name, counts in plan.tables.items() if counts.changes or counts.left_out}
     assert changed == {name: TableCounts(**counts) for name, counts in case.get("counts", {}).items()}
@@ -68,3 +70,6 @@ async def test_scenario(pair: Any, case: dict[str, Any]) -> None:
         assert str(await there.value(query)) == expected, query
     if case.get("again", True):
         assert (await there.restore(bundle, **options)).plan.totals.changes == 0
+    if case.get("undo", True) and result.undo is not None:
+        await undos.undo(await undos.bundle())
+        assert await there.contents() == before
