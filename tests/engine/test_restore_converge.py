@@ -61,7 +61,7 @@ class Clerk:
     async def hire(self) -> None:
         email = f"{self.rng.choice('abcde')}@x"
         await self.laptop.execute(
-            "INSERT INTO users VALUES ($1, $2, $2, now()) ON CONFLICT DO NOTHING", self._id(), email
+            "INSERT INTO users VALUES ($1, $2, $2, '2026-01-01') ON CONFLICT DO NOTHING", self._id(), email
         )
         await self.laptop.execute(
             'INSERT INTO business_memberships SELECT $1, $2, id, id, $3 FROM users WHERE email = $4 ON CONFLICT DO NOTHING',
