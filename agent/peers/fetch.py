@@ -150,6 +150,7 @@ class Fetch:
             self._tell("fetching", start, answer.size, "")
             while True:
                 data = await self._next(link, response.content)
+                link.require_member()
                 buffer += data
                 self._received += len(data)
                 if len(buffer) >= PIECE or (buffer and not data):

@@ -209,6 +209,14 @@ class Link:
         log.warning("refused by peer", address=str(self.address), error=problem.code, reason=problem.message)
         return refused
 
+    def require_member(self) -> None:
+        """Raise ``NotTrusted`` once the peer was shut out: to be called while bytes go to it or come from it."""
+        try:
+            if self.member is not None:
+                self._store.roster().require(self.member.node_id)
+        except TrustError as error:
+            raise NotTrusted.of(error) from error
+
     def check(self, tls: ssl.SSLObject | None) -> None:
         """Whether the other end of a connection is who it should be. Raises ``TrustError``."""
         if tls is None:

@@ -210,6 +210,7 @@ class Push:
         try:
             while not task.done():
                 await asyncio.wait({task}, timeout=STEP_SECONDS)
+                link.require_member()
                 if not task.done() and loop.time() - moved[0] > self._limits.idle_seconds:
                     raise Interrupted(f"{link.who} took no bytes for {self._limits.idle_seconds:g} seconds.")
             task.result()

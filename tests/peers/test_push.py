@@ -9,7 +9,7 @@ import pytest
 
 from agent.peers import http
 from agent.peers.address import Address
-from agent.peers.errors import Interrupted, NotFound, Refused, Unreachable
+from agent.peers.errors import Interrupted, NotFound, PeerError, Refused, Unreachable
 from agent.peers.link import Link
 from agent.peers.push import read_manifest
 from protocol.messages import Offer, OfferAnswer, Problem
@@ -273,3 +273,19 @@ async def test_a_device_may_not_open_uploads_without_end(shop: list[Laptop]) -> 
             await link.close()
         with pytest.raises(Refused, match="too many bundles"):
             await offered(front, back, server.port, front.bundle(1))
+
+
+async def test_a_sender_stops_sending_to_a_device_that_is_revoked_meanwhile(shop: list[Laptop]) -> None:
+    admin, back = shop[0], shop[2]
+    async with back.serve() as server, Proxy(server.port, stall_after=[500_000]) as proxy:
+        pushing = asyncio.create_task(admin.client(proxy.port).push(back.node_id, admin.bundle(3_000_000)))
+        async with asyncio.timeout(10):
+            while proxy.upstream < 300_000:
+                await asyncio.sleep(0.01)
+        admin.store.revoke(back.node_id)
+        begun = asyncio.get_running_loop().time()
+        with pytest.raises(PeerError) as caught:
+            await pushing
+        assert asyncio.get_running_loop().time() - begun < 2
+    assert caught.value.code == "revoked-device"
+    assert back.shelf.applied == []
