@@ -122,6 +122,14 @@ class Placeholder:
 
 
 @dataclass(frozen=True, slots=True)
+class Dequeued:
+    """Rows of a queue of this laptop that wait to tell of rows as they were before: they go."""
+
+    table: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
 class Cleared:
     """References to rows that stay out (another laptop's device rows, rows left out): they become NULL."""
 
@@ -180,6 +188,7 @@ class RestorePlan:
     skipped: tuple[Skipped, ...] = ()
     warnings: tuple[str, ...] = ()
     examples: Mapping[str, tuple[RowExample, ...]] = field(default_factory=dict)
+    dequeued: tuple[Dequeued, ...] = ()
     reidentified: tuple[Reidentified, ...] = ()
     unclear: tuple[Unclear, ...] = ()
     deleted: tuple[Deleted, ...] = ()
@@ -210,6 +219,7 @@ class RestorePlan:
             "deleted_rows": [asdict(item) for item in self.deleted],
             "renumbered": [asdict(item) for item in self.renumbered],
             "choices": dict(self.choices),
+            "dequeued": [asdict(item) for item in self.dequeued],
             "warnings": list(self.warnings),
             **({"examples": _examples(self.examples)} if self.examples else {}),
         }

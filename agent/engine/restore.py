@@ -21,6 +21,7 @@ from agent.engine.apply_work import Work, prepare
 from agent.engine.bundle_file import BundleSource
 from agent.engine.choices import NO_CHOICES, Choices
 from agent.engine.examples import clock_warnings, examples
+from agent.engine.outdated import dequeue, find_outdated, queues
 from agent.engine.plan import RestorePlan, RestoreResult
 from agent.engine.progress import Progress, Step, silent
 from agent.engine.record import record
@@ -87,7 +88,7 @@ async def restore(
         await one_at_a_time(connection)
         work = await _stage(connection, source, catalogue, own_node, conflicts, choices, progress)
         progress(Step("waiting for the platform"))
-        await hold_tables(connection, work.tables)
+        await hold_tables(connection, [*work.tables, *queues(work)])
         plan = await _full_plan(work)
         _check_plan(plan, expected)
         transaction = await transaction_id(connection, url)
@@ -96,6 +97,7 @@ async def restore(
         recorder = Recorder(connection)
         if keeper is not None:
             await record(work, plan, recorder)
+        await dequeue(work, plan, recorder)
         sequences = await write(work, plan)
         undo = None
         if keeper is not None:
@@ -116,7 +118,7 @@ async def restore(
 
 async def _full_plan(work: Work) -> RestorePlan:
     plan = await make_plan(work)
-    return replace(plan, warnings=(*plan.warnings, *await clock_warnings(work)))
+    return replace(plan, warnings=(*plan.warnings, *await clock_warnings(work)), dequeued=await find_outdated(work))
 
 
 async def _stage(

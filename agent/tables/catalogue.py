@@ -33,6 +33,16 @@ class Origin(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Pending:
+    """How a row of a queue says which row it is about: the columns with that row's table (by SQL or plan name) and id,
+    and the column that is true once it has been worked off."""
+
+    table: str
+    row: str
+    done: str
+
+
+@dataclass(frozen=True, slots=True)
 class TableRule:
     """How one table travels. The fields are explained at the top of ``platform.toml``.
 
@@ -54,6 +64,7 @@ class TableRule:
     greatest: tuple[str, ...] = ()
     history: bool = False
     placeholder: Mapping[str, str | int | bool] | None = None
+    pending: Pending | None = None
     why: str = ""
 
     @property
@@ -109,6 +120,7 @@ _TABLE_FIELDS = {
     "greatest": list,
     "history": bool,
     "placeholder": dict,
+    "pending": dict,
 }
 _IN_WORDS = {str: "a text", list: "a list", bool: "true or false", dict: "a table like { column = ... }"}
 _TOP_FIELDS = {"businesses", "timestamps", "demo", "labels", "group", "conflicts", "never"}
@@ -157,7 +169,14 @@ def _rule(
         greatest=_texts(entry.get("greatest", []), f"{where}: greatest of table {table}"),
         history=entry.get("history", history),
         placeholder=MappingProxyType(dict(entry["placeholder"])) if "placeholder" in entry else None,
+        pending=_pending(entry["pending"], f"{where}: pending of table {table}") if "pending" in entry else None,
     )
+
+
+def _pending(value: Mapping[str, Any], where: str) -> Pending:
+    if set(value) != {"table", "row", "done"} or not all(isinstance(name, str) and name for name in value.values()):
+        raise BadCatalogue(f'{where} must be like {{ table = "tableName", row = "recordId", done = "isProcessed" }}.')
+    return Pending(**value)
 
 
 def _rules(data: Mapping[str, Any], origin: Origin, where: str) -> Iterator[TableRule]:

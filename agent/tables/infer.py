@@ -124,6 +124,9 @@ def _fit(rule: TableRule, table: Table, schema: Schema) -> TableRule:
         if rule.same_when is None
         else tuple(columns for columns in rule.same_when if set(columns) <= present),
         greatest=tuple(filter(present.__contains__, rule.greatest)),
+        pending=rule.pending
+        if rule.pending and {rule.pending.table, rule.pending.row, rule.pending.done} <= present
+        else None,
     )
 
 

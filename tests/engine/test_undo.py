@@ -208,6 +208,33 @@ async def test_a_plan_that_no_longer_holds_is_not_applied(pair: Any, tmp_path: P
         await undos.undo(bundle, expected=planned.digest)
 
 
+QUEUE = """
+CREATE TABLE offline_queue (
+    id text PRIMARY KEY, "tableName" text NOT NULL, "recordId" text NOT NULL,
+    "isProcessed" boolean NOT NULL DEFAULT false
+);
+"""
+WAITING = """
+INSERT INTO offline_queue VALUES ('q1', 'sales', 'o1', false), ('q2', 'sales', 'o1', true),
+    ('q3', 'sales', 'o9', false), ('q4', 'lines', 'o1', false), ('q5', 'lines', 'i1', false);
+"""
+
+
+async def test_what_waits_to_tell_of_replaced_rows_goes_and_comes_back(pair: Any, tmp_path: Path) -> None:
+    """Entries of rows that stay, of other tables with the same id, and those worked off are left alone."""
+    first, second = await pair(SHOP + QUEUE, HERE, THERE + WAITING)
+    before = await second.contents()
+    undos = Undos(second, tmp_path)
+    bundle = await first.bundle(Kind.BUSINESS, "b1")
+    plan = await second.plan(bundle)
+    assert [(item.table, item.rows) for item in plan.dequeued] == [("offline_queue", 2)]
+    await second.restore(bundle, keeper=undos.keeper, expected=plan.digest)
+    left = await second.fetch("SELECT id FROM offline_queue ORDER BY 1")
+    assert [row["id"] for row in left] == ["q2", "q3", "q4"]
+    await undos.undo(await undos.bundle())
+    assert await second.contents() == before
+
+
 async def test_every_row_of_every_table_of_the_platform(database: MakeDatabase, tmp_path: Path) -> None:
     """Devices' placeholders included, on the laptop that the whole shop's rows came to."""
     source = Laptop(await database("everything"), tmp_path, OFFICE)

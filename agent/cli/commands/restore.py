@@ -193,5 +193,8 @@ def show_plan(output: Output, plan: RestorePlan) -> None:
         output.note(f"Same thing, other id in {same.table}: {count(same.rows, 'row')} here take the bundle's id.")
     for line in (*map(str, plan.unclear), *map(str, plan.renumbered)):
         output.note(line)
+    for queue in plan.dequeued:
+        waiting = count(queue.rows, "waiting entry", "waiting entries")
+        output.note(f"Note: {waiting} of {queue.table} will go, since the rows that they tell of are replaced.")
     for placeholder in plan.placeholders:
         output.note(f"Note: {count(placeholder.rows, 'inactive row')} made in {placeholder.table} for other laptops.")
