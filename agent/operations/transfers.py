@@ -24,7 +24,7 @@ from agent.operations.errors import OperationError
 from agent.operations.look import businesses
 from agent.operations.network import network
 from agent.operations.requests import LIFETIME, PushMode
-from agent.operations.rights import require_push
+from agent.operations.rights import require_pull, require_push
 from agent.operations.workspace import Workspace, utc_now
 from agent.peers.errors import PeerError, Refused
 from agent.peers.handler import Part
@@ -336,6 +336,8 @@ async def pull(
     Raises ``TrustError``, ``PeerError``, ``BundleError`` and :class:`WrongBundle`.
     """
     member = other_device(workspace, device)
+    workspace.clones.require_clear(member.node_id)
+    own = workspace.store.identity().node_id
     started = asyncio.get_running_loop().time()
     transfer = await history.start_transfer(
         TransferRecord(
@@ -358,6 +360,8 @@ async def pull(
     def accept(manifest: Manifest) -> None:
         if manifest.source_node != member.node_id or manifest.kind is not kind:
             raise WrongBundle(f"{member.name} sent another bundle than the one that was asked for.")
+        which, what = (manifest.business.id, manifest.business.name) if manifest.business else (None, kind.value)
+        require_pull(workspace.store.roster(), own, member.node_id, kind, which, what)
 
     request = PullRequest(_PULLS[kind], business, include_demo=include_demo, compress=compress)
     try:

@@ -25,6 +25,7 @@ from protocol.requests import (
     SchemaAnswer,
     TableDigest,
 )
+from protocol.trusting import BackupItem, BackupList, RenewalAnswer, SharedAuthority
 
 NOW = datetime(2026, 1, 1, 15, 30, 45, 123456, UTC)
 PROBLEM = Problem("no-space", "The disk is full.", "Make room.")
@@ -52,6 +53,12 @@ EXAMPLES: list[Any] = [
     SchemaAnswer({"orders": {"id": "text"}}),
     RowHashRequest("b", "orders", ("id",), ("id",), (), (4095,), ("(1)",), "s1"),
     RowHashes(("1", "2"), (b"a" * 16, b"b" * 16)),
+    Hello("node-a", "laptop", "backroom 0.1", "linux", (1,), 7, NOW, "instance", {"node-b": 2}),
+    RenewalAnswer("renewed", b"certificate"),
+    RenewalAnswer("waiting", text="request abc on laptop-admin"),
+    SharedAuthority(b"sealed"),
+    BackupList((BackupItem("b", "full", "node-a", NOW, 5, 6), BackupItem("c", "full-device", "node-a", NOW, 5, 6))),
+    BackupList((BackupItem("b", "business-specific", "node-a", NOW, 5, 6, "b1", "Restaurant ABC"),)),
 ]
 
 
