@@ -46,18 +46,18 @@ def command(*, name: str | None = None) -> Callable[[Callable[..., Coroutine[Any
         def run(context: click.Context, /, home: str | None, as_json: bool, **options: Any) -> None:
             above = context.find_root().params
             session = Session(home or above.get("home"), as_json=as_json or bool(above.get("as_json")))
-            context.exit(run_command(session, body(session, **options)))
+            context.exit(run_command(session, lambda: body(session, **options)))
 
         return click.command(name)(run)
 
     return decorate
 
 
-def run_command(session: Session, work: Awaitable[int | None]) -> int:
-    """Run the command's coroutine to its end and turn what it raises into words and an exit code."""
+def run_command(session: Session, work: Callable[[], Awaitable[int | None]]) -> int:
+    """Run the command to its end and turn what it raises into words and an exit code."""
 
     async def main() -> int:
-        return await work or DONE
+        return await work() or DONE
 
     try:
         with _logging(session.home):

@@ -77,7 +77,7 @@ async def restore(
     workspace = Workspace(session.home)
     output = session.output
     choices = Choices(mirror, keep_local, renumber, only, as_new, with_history)
-    _check(choices, conflicts)
+    _check(choices, conflicts, plan_only=plan_only, apply_plan=apply_plan)
     policy = Conflicts(conflicts or workspace.config.conflicts)
     found = await find_bundle(workspace, file)
     yes = yes or apply_plan is not None
@@ -143,7 +143,7 @@ async def restore(
     )
 
 
-def _check(choices: Choices, conflicts: str | None) -> None:
+def _check(choices: Choices, conflicts: str | None, *, plan_only: bool, apply_plan: str | None) -> None:
     """Refuse choices that contradict each other."""
     pairs = (
         (choices.mirror and conflicts, "--mirror takes the bundle's rows; --conflicts has no say in it."),
@@ -151,11 +151,12 @@ def _check(choices: Choices, conflicts: str | None) -> None:
         (choices.mirror and (choices.keep_local or choices.renumber), "--mirror leaves no other row with a number."),
         (choices.keep_local and choices.renumber, "Rows are left out (--keep-local) or renumbered, not both."),
         (choices.as_new and (choices.mirror or choices.only), "--as-new makes a whole business beside the others."),
+        (plan_only and apply_plan, "--plan shows a plan, --apply-plan applies one."),
         (choices.with_history and not choices.as_new, "--with-history goes with --as-new."),
     )
     for wrong, why in pairs:
         if wrong:
-            raise Refused("choices", why, "Leave one of the two out.")
+            raise click.UsageError(why)
 
 
 def show_plan(output: Output, plan: RestorePlan) -> None:
