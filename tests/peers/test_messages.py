@@ -45,6 +45,12 @@ EXAMPLES: list[Any] = [
     PullRequest("business-specific", "abc", True, False, "bundle"),
     PullRequest("full-device"),
     PullAnswer("p-1", "ready", 1, 2, "x", "bundle", 10, '"bundle"', None),
+    Hello("node-a", "laptop", "backroom 0.1", "linux", (1,), 7, NOW, "instance", {"node-b": 2}),
+    RenewalAnswer("renewed", b"certificate"),
+    RenewalAnswer("waiting", text="request abc on laptop-admin"),
+    SharedAuthority(b"sealed"),
+    BackupList((BackupItem("b", "full", "node-a", NOW, 5, 6), BackupItem("c", "full-device", "node-a", NOW, 5, 6))),
+    BackupList((BackupItem("b", "business-specific", "node-a", NOW, 5, 6, "b1", "Restaurant ABC"),)),
     BusinessList((BusinessItem("1", "A", None, True), BusinessItem("2", "B", "b"))),
     CompareRequest("b", {"orders": ("id", "name"), "users": ()}, {"orders": ("total",)}, "s1"),
     TableDigest("orders", 3, b"d" * 32, ("id",), ("text",), ("id",)),
@@ -53,12 +59,6 @@ EXAMPLES: list[Any] = [
     SchemaAnswer({"orders": {"id": "text"}}),
     RowHashRequest("b", "orders", ("id",), ("id",), (), (4095,), ("(1)",), "s1"),
     RowHashes(("1", "2"), (b"a" * 16, b"b" * 16)),
-    Hello("node-a", "laptop", "backroom 0.1", "linux", (1,), 7, NOW, "instance", {"node-b": 2}),
-    RenewalAnswer("renewed", b"certificate"),
-    RenewalAnswer("waiting", text="request abc on laptop-admin"),
-    SharedAuthority(b"sealed"),
-    BackupList((BackupItem("b", "full", "node-a", NOW, 5, 6), BackupItem("c", "full-device", "node-a", NOW, 5, 6))),
-    BackupList((BackupItem("b", "business-specific", "node-a", NOW, 5, 6, "b1", "Restaurant ABC"),)),
 ]
 
 
