@@ -41,7 +41,7 @@ async def serving(workspace: Workspace) -> AsyncIterator[PeerServer]:
     """Serve peers as long as the block lasts. Waits for a shop first. Raises errors of the layers below."""
     await asyncio.to_thread(workspace.store.identity)
     await wait_for_shop(workspace)
-    news = asyncio.Event()
+    news, clashed = asyncio.Event(), asyncio.Event()
 
     def seen(sighting: Sighting) -> None:
         log.debug("seen", node=sighting.label)
@@ -49,7 +49,7 @@ async def serving(workspace: Workspace) -> AsyncIterator[PeerServer]:
 
     def clash(node_id: str) -> None:
         log.error("another device uses this laptop's ID", node=node_id)
-        workspace.clones.alarm(node_id, ("mdns",))
+        clashed.set()
 
     async with workspace.history() as history:
         reception = Reception(workspace, history)
@@ -73,6 +73,7 @@ async def serving(workspace: Workspace) -> AsyncIterator[PeerServer]:
                         tasks.create_task(serve_invitations(workspace, discovery)),
                         tasks.create_task(_keep_clean(reception)),
                         tasks.create_task(keep_certificate(workspace, net, server)),
+                        tasks.create_task(_watch_own_name(workspace, net, clashed)),
                         tasks.create_task(reception.arrivals.watch()),
                         tasks.create_task(reception.go_on()),
                     ]
@@ -131,6 +132,26 @@ async def _keep_roster(workspace: Workspace, net: Network, news: asyncio.Event) 
             async with asyncio.timeout(ROSTER_SECONDS):
                 await news.wait()
                 await asyncio.sleep(0.5)
+        except TimeoutError:
+            pass
+
+
+async def _watch_own_name(workspace: Workspace, net: Network, clashed: asyncio.Event) -> None:
+    """Look who else is announced under this laptop's ID. mDNS proves nothing: the alarm is raised by who answers."""
+    own = workspace.store.identity().node_id
+    while True:
+        sighting = net.discovery.sightings().get(own) if net.discovery is not None else None
+        for address in sighting.addresses if sighting else ():
+            try:
+                async with asyncio.timeout(10):
+                    await net.directory.who_is_at(address)
+            except (PeerError, TimeoutError) as error:
+                log.debug("nobody under this laptop's ID", address=str(address), reason=str(error))
+        clashed.clear()
+        try:
+            async with asyncio.timeout(ROSTER_SECONDS):
+                await clashed.wait()
+                await asyncio.sleep(1)
         except TimeoutError:
             pass
 

@@ -54,11 +54,11 @@ def _text(request: Request) -> str:
 async def approve(session: Session, request: str, always: bool) -> None:
     """Say yes to REQUEST (an ID that `backroom requests` shows). What is done is exactly the plan shown there."""
     book = _open(session)
+    done = await asyncio.to_thread(lambda: book.answer(request, yes=True))
     if always:
         from agent.operations.requests import BUNDLE
 
-        await asyncio.to_thread(lambda: book.permit(book.get(request), BUNDLE))
-    done = await asyncio.to_thread(lambda: book.answer(request, yes=True))
+        await asyncio.to_thread(book.permit, done, BUNDLE)
     session.output.say(f"Approved: {done.text}")
     session.output.result(done.as_dict())
 
