@@ -64,6 +64,9 @@ class Config(BaseModel):
     port: int = Field(47600, ge=0, le=65535, description="The port for other devices (0: any free one)")
     listen: Names = Field((), description="The addresses to listen on; empty means all")
     peers: Names = Field((), description="Devices to try beside those found on the network: HOST or HOST:PORT")
+    bandwidth_limit: float | None = Field(
+        None, gt=0, description="How much this laptop sends to others at most, in MB a second; empty means no limit"
+    )
     tables_file: Path | None = Field(
         None, description="Your classification of tables, if not tables.toml beside this file"
     )
@@ -281,7 +284,7 @@ def _toml(value: object) -> str:
         return "{ " + ", ".join(f"{_toml(key)} = {_toml(item)}" for key, item in value.items()) + " }"
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, int):
+    if isinstance(value, int | float):
         return str(value)
     if isinstance(value, datetime):
         return value.isoformat()

@@ -40,6 +40,7 @@ def test_what_is_saved_is_loaded(home: Home) -> None:
         history_url=SecretStr("sqlite:///x"),
         conflicts="local",
         log_level="debug",
+        bandwidth_limit=2.5,
     )
     config.save(home, saved)
     assert config.load(home, {}) == saved

@@ -32,6 +32,7 @@ COMMANDS = {
         "history": "history",
         "inspect": "look",
         "compare": "compare",
+        "transfers": "transfer",
         "doctor": "doctor",
     },
     "Do": {
@@ -40,6 +41,7 @@ COMMANDS = {
         "undo": "undo",
         "push": "transfer",
         "pull": "transfer",
+        "cancel": "transfer",
         "revoke": "devices",
     },
     "Platform files": {"export": "platform_json", "import": "platform_json"},

@@ -161,7 +161,7 @@ class Approvals:
         record = next((each for each in known if each.id == asked.key), None)
         if record is None or record.receipt is not None or record.bytes_total is None:
             raise OperationError("It was dealt with already.")
-        part = Spool(self._workspace.home).open(bundle_id, record.bytes_total)
+        part = Spool(self._workspace.home).open(asked.key, record.bytes_total)
         await part.__aenter__()
         if not part.complete:
             await part.close()

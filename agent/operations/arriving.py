@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import time
 from collections.abc import Coroutine
 from pathlib import Path
 from weakref import WeakValueDictionary
 
-from agent.archive.errors import ArchiveError
+from agent.archive.errors import ArchiveError, DiskFullError
 from agent.archive.history import History
-from agent.archive.records import FAILED, INTERRUPTED, STARTED
+from agent.archive.records import FAILED, INTERRUPTED, REFUSED, STARTED
 from agent.archive.spool import Incoming, Spool
 from agent.home import Home
 
 SILENT_SECONDS = 6.0
 _POLL_SECONDS = 1.0
 _OLDER = 20
+_WATCH_EVERY = 32_000_000
+SPARE_BYTES = 100_000_000
+"""What must stay free beside the bundles on their way in."""
+CANCELLED = "cancelled"
 
 
 class Arriving(Incoming):
@@ -29,20 +34,34 @@ class Arriving(Incoming):
         self._history = history
         self._moved = time.monotonic()
         self._under_way = True
+        self._unwatched = 0
         self._noting = asyncio.Lock()
 
     async def write(self, data: bytes) -> None:
         """Append ``data``; a transfer that was taken for interrupted goes on, and one whose disk is full has failed."""
         await self.goes_on()
+        self._unwatched += len(data)
+        if self._unwatched >= _WATCH_EVERY:
+            self._unwatched = 0
+            await self._kept(self._watch_disk())
         await self._kept(super().write(data))
 
     async def sync(self) -> None:
         """Bring all that was received to the disk."""
         await self._kept(super().sync())
 
+    async def _watch_disk(self) -> None:
+        """Stop before the disk is full to the brim: the database beside it needs room, too."""
+        free = (await asyncio.to_thread(shutil.disk_usage, self.path.parent)).free
+        if free < SPARE_BYTES // 10:
+            raise DiskFullError(
+                f"Only {free // 1_000_000} MB are free on the receiving laptop; what came so far is kept.",
+                "Free some space there: the push goes on then.",
+            )
+
     async def discard(self) -> None:
         """Delete what was received: the receiver found it damaged."""
-        await self._end(FAILED, "damaged", "What came of the bundle was damaged, and was thrown away.")
+        await self.end(FAILED, "damaged", "What came of the bundle was damaged, and was thrown away.")
         await super().discard()
 
     async def give_up(self) -> None:
@@ -61,16 +80,17 @@ class Arriving(Incoming):
         """Note the transfer as interrupted if nothing came for a while."""
         if self._moved < time.monotonic() - SILENT_SECONDS:
             message = "The sender fell silent. Run again, the push goes on where it stopped."
-            await self._end(INTERRUPTED, "interrupted", message)
+            await self.end(INTERRUPTED, "interrupted", message)
 
     async def _kept(self, work: Coroutine[None, None, None]) -> None:
         try:
             await work
         except ArchiveError as error:
-            await self._end(FAILED, error.code, str(error))
+            await self.end(FAILED, error.code, str(error))
             raise
 
-    async def _end(self, state: str, code: str, message: str) -> None:
+    async def end(self, state: str, code: str, message: str) -> None:
+        """Note that no more bytes come, unless that is noted already."""
         if not self._under_way:
             return
         async with self._noting:
@@ -89,9 +109,35 @@ class Arrivals:
         # Weak: the receiver holds what it still receives.
         self._arriving: WeakValueDictionary[str, Arriving] = WeakValueDictionary()
 
+    def reserved(self, but: str = "") -> int:
+        """How many bytes the bundles on their way in still need, without that of transfer ``but``."""
+        arriving = tuple(self._arriving.items())
+        return sum(each.size - each.offset for transfer, each in arriving if transfer != but)
+
+    async def here(self, transfer_id: str) -> int:
+        """How many bytes of a transfer are in the spool."""
+        return await self._spool.offset(transfer_id)
+
+    async def held(self) -> int:
+        """How many bytes lie in the spool."""
+        return sum(part.size for part in await self._spool.parts())
+
+    async def stopped(self, transfer_id: str, by: str, *, cancelled: bool) -> None:
+        """The sender has stopped, or it was cancelled for good: noted at once."""
+        if cancelled:
+            self._arriving.pop(transfer_id, None)
+            await self._history.end_transfer(
+                transfer_id, REFUSED, error_code=CANCELLED, error=f"The transfer was cancelled. It came from {by}."
+            )
+        elif (arriving := self._arriving.pop(transfer_id, None)) is not None:
+            await arriving.end(INTERRUPTED, "stopped", f"{by} stopped the push. Run again, it goes on.")
+
     def expect(self, transfer_id: str, bundle_id: str, size: int) -> Arriving:
-        """The file for a transfer that is noted as started, to be entered by the receiver."""
-        path = self._spool.open(bundle_id, size).path
+        """The file for a transfer that is noted as started, to be entered by the receiver.
+
+        It is named by the transfer, which belongs to device and bundle: nobody can name a file of somebody else's.
+        """
+        path = self._spool.open(transfer_id, size).path
         self._arriving[transfer_id] = arriving = Arriving(path, bundle_id, size, transfer_id, self._history)
         return arriving
 
@@ -114,13 +160,12 @@ class Arrivals:
             direction="received", mode="push", peer=peer, business=business, limit=_OLDER
         )
         for each in older:
-            left = each.bundle_id
-            if left is None or left == bundle_id or each.state == STARTED or not await self._spool.offset(left):
+            if each.bundle_id == bundle_id or each.state == STARTED or not await self._spool.offset(each.id):
                 continue
             with contextlib.suppress(ArchiveError):
                 if (arriving := self._arriving.get(each.id)) is not None:
                     await arriving.give_up()
-                async with self._spool.open(left, 0) as part:
+                async with self._spool.open(each.id, 0) as part:
                     await part.discard()
 
     async def clean(self) -> list[str]:

@@ -15,6 +15,7 @@ from agent.peers.client import PeerClient
 from agent.peers.directory import Directory
 from agent.peers.discovery import Discovery
 from agent.peers.errors import DiscoveryError
+from agent.peers.pace import Throttle
 
 log = structlog.get_logger(__name__)
 
@@ -24,6 +25,11 @@ DEFAULT_PORT = 47600
 def interfaces(config: Config) -> tuple[str, ...] | None:
     """The addresses that mDNS may use: those that the agent listens on; None for all."""
     return config.listen or None
+
+
+def throttle(config: Config) -> Throttle:
+    """What holds this laptop's sending back, by the settings; one for all that goes on at the same time."""
+    return Throttle(config.bandwidth_limit * 1e6 if config.bandwidth_limit is not None else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,4 +58,4 @@ async def network(workspace: Workspace, *, discovery: Discovery | None = None) -
             manual=manual,
             clones=workspace.clones,
         )
-        yield Network(PeerClient(directory), directory, discovery)
+        yield Network(PeerClient(directory, throttle(workspace.config)), directory, discovery)

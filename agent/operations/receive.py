@@ -17,16 +17,22 @@ from agent.archive.history import History
 from agent.archive.records import DONE, FAILED, REFUSED, TransferRecord
 from agent.archive.spool import Incoming
 from agent.database.errors import DatabaseError
+from agent.database.merge import Conflicts
 from agent.engine.bundle_file import VerifiedBundle, verify_bundle
+from agent.engine.choices import NO_CHOICES
+from agent.engine.compare_answers import Answering
 from agent.engine.errors import EngineError
+from agent.engine.plan import RestoreResult
 from agent.engine.progress import Step
 from agent.operations.approving import MODES, WAITS, Approval, Approvals, Left
-from agent.operations.arriving import Arrivals
+from agent.operations.arriving import CANCELLED, SPARE_BYTES, Arrivals
 from agent.operations.backups import backup_record
 from agent.operations.errors import OperationError
 from agent.operations.giving import Giving
+from agent.operations.look import travelling
 from agent.operations.outcomes import settle
-from agent.operations.restores import apply_bundle, in_words, totals
+from agent.operations.queue import Queue
+from agent.operations.restores import apply_bundle, in_words, proved, totals
 from agent.operations.rights import require_push
 from agent.operations.workspace import Workspace, utc_now
 from agent.peers.errors import PeerError
@@ -40,12 +46,14 @@ from protocol.messages import Outcome, Problem, Receipt, SignedReceipt
 from protocol.names import bundle_name
 from protocol.refusal import foreign_device_state, holds_device_state
 from protocol.requests import (
-    BusinessItem,
     BusinessList,
     CompareRequest,
     PullRequest,
+    RangeDigests,
+    RangeRequest,
     RowHashes,
     RowHashRequest,
+    SchemaAnswer,
     TableDigest,
 )
 
@@ -53,7 +61,8 @@ log = structlog.get_logger(__name__)
 
 OLDEST_PUSH = timedelta(days=7)
 CLOCK_TOLERANCE = timedelta(minutes=30)
-SPARE_BYTES = 100_000_000
+MOST_SPOOLED = 1 << 39
+"""Bytes of bundles on their way in that may lie here at a time."""
 OTHER_RESTORE_SECONDS = 120.0
 
 
@@ -65,8 +74,8 @@ class Reception:
         self._history = history
         self.arrivals = Arrivals(workspace.home, history)
         self._own_node = workspace.store.identity().node_id
-        self._applying = asyncio.Lock()
-        self._waiting = 0
+        self._answering = Answering.of(lambda: workspace.database_url, workspace.catalogue)
+        self._queue = Queue()
         self.approvals = Approvals(workspace, history)
         self._giving = Giving(workspace, history)
         self._left: dict[str, asyncio.Task[None]] = {}
@@ -81,6 +90,10 @@ class Reception:
         ):
             if record.receipt is not None:
                 return Done(SignedReceipt.decode(record.receipt))
+            if record.id == offer.transfer_id and record.error_code == CANCELLED:
+                here = self._workspace.config.device_name()
+                sentence = f"The transfer was cancelled; {here} does not take it any more."
+                return Refuse(Problem(CANCELLED, sentence, "Push anew if it should go on after all."))
         problem = await self._problem(peer, offer)
         if problem is not None:
             log.warning("offer refused", peer=peer.name, bundle=manifest.bundle_id, reason=problem.message)
@@ -102,7 +115,7 @@ class Reception:
             return Problem(
                 "wrong-source", f"{peer.name} offers a bundle that another device made.", "Push it from there."
             )
-        if manifest.target_node != self._own_node:
+        if manifest.target_node not in (None, self._own_node):
             return Problem("wrong-target", f"This bundle was not made for {here}.", "Push to this laptop anew.")
         if manifest.shop_id != shop.shop_id:
             return Problem("wrong-shop", "This bundle was made for another shop.", "Push it anew.")
@@ -135,12 +148,22 @@ class Reception:
             )
         if manifest.created < now - OLDEST_PUSH:
             return Problem("too-old", f"The bundle is from {manifest.created:%Y-%m-%d}.", "Push the business anew.")
-        free = (await asyncio.to_thread(shutil.disk_usage, self._workspace.home.spool)).free
-        if free < offer.size + SPARE_BYTES:
+        return await self._room(offer)
+
+    async def _room(self, offer: IncomingOffer) -> Problem | None:
+        """Whether the rest of the bundle fits beside the others that are on their way."""
+        here, spool = self._workspace.config.device_name(), self._workspace.home.spool
+        needed = offer.size - await self.arrivals.here(offer.transfer_id)
+        if await self.arrivals.held() + needed > MOST_SPOOLED:
+            return Problem(
+                "spool-full", f"Too many bundles wait on {here} already.", f"Look at `backroom transfers` on {here}."
+            )
+        free = (await asyncio.to_thread(shutil.disk_usage, spool)).free - self.arrivals.reserved(offer.transfer_id)
+        if free < needed + SPARE_BYTES:
             return Problem(
                 "disk-full",
-                f"{here} has {free // 1_000_000} MB free; the bundle has {offer.size // 1_000_000} MB.",
-                f"Free some space on {here}, then push again.",
+                f"{here} has {max(0, free) // 1_000_000} MB free; {needed // 1_000_000} MB of the bundle are to come.",
+                f"Free some space on {here}: the push goes on then.",
             )
         return None
 
@@ -167,6 +190,10 @@ class Reception:
             )
         )
 
+    async def stopped(self, peer: Peer, offer: IncomingOffer, *, cancelled: bool) -> None:
+        """Note that a bundle comes no further."""
+        await self.arrivals.stopped(offer.transfer_id, peer.name, cancelled=cancelled)
+
     async def apply(self, peer: Peer, offer: IncomingOffer, part: Part, report: Report) -> SignedReceipt:
         """Apply a bundle that is complete, keep it in the archive, and sign what came of it.
 
@@ -178,15 +205,9 @@ class Reception:
         report("checking", 0, 0, "")
         bundle = await verify_bundle(part.path, verify_signature)
         try:
-            approval = await self.approvals.decide(peer, offer, bundle, report, self._applying)
-            self._waiting += 1
-            try:
-                if self._applying.locked():
-                    report("queued", 0, 0, f"{self._waiting - 1} before it")
-                async with self._applying:
-                    return await self._apply(peer, offer, part, bundle, approval, report)
-            finally:
-                self._waiting -= 1
+            approval = await self.approvals.decide(peer, offer, bundle, report, self._queue.lock)
+            async with self._queue.turn(lambda before: report("queued", 0, 0, f"{before} before it")):
+                return await self._apply(peer, offer, part, bundle, approval, report)
         except DatabaseError as error:
             await self._history.end_transfer(
                 offer.transfer_id, FAILED, bytes_done=offer.size, error_code=error.code, error=str(error)
@@ -228,13 +249,28 @@ class Reception:
         )
         counts = totals(result.plan)
         by_table = {name: in_words(each) for name, each in result.plan.tables.items()}
-        receipt = self._receipt(manifest, "applied", by_table, counts, "; ".join(result.plan.warnings)[:1000])
+        words = [*await self._proof(bundle, result, approval), *result.plan.warnings]
+        receipt = self._receipt(manifest, "applied", by_table, counts, "; ".join(words)[:1000])
         # The receipt first: once the database has the rows, the sender must be able to learn it, whatever comes.
         await self._end(offer, receipt, DONE, counts, None)
         await self._keep(offer, part, bundle)
         await self.approvals.ended(offer, "applied")
         log.info("push applied", peer=peer.name, bundle=manifest.bundle_id, **counts)
         return receipt
+
+    async def _proof(self, bundle: VerifiedBundle, result: RestoreResult, approval: Approval) -> list[str]:
+        """Where the bundle's rows won: whether the business here is now the bundle's, for the receipt."""
+        if approval.conflicts is not Conflicts.BUNDLE:
+            return []
+        try:
+            proof = await proved(self._workspace, bundle.path, result, NO_CHOICES)
+        except (DatabaseError, EngineError) as error:
+            # The rows are in: a comparison that fails now must not make the push look failed.
+            log.warning("not compared after the push", bundle=bundle.manifest.bundle_id, reason=str(error))
+            return ["not compared with the bundle"]
+        if proof is None:
+            return []
+        return ["compared with the bundle: identical" if proof.identical else "compared with the bundle: differs"]
 
     def _receipt(
         self,
@@ -305,19 +341,28 @@ class Reception:
 
     def table_digests(self, peer: Peer, request: CompareRequest) -> AsyncIterator[TableDigest]:
         """The digest of each table in the scope of a business."""
-        from agent.operations.comparing import table_digests
-
         self._giving.require_compare(peer, request.business)
-        return table_digests(self._workspace, request)
+        return self._answering.digests(peer.node_id, request)
+
+    async def range_digests(self, peer: Peer, request: RangeRequest) -> RangeDigests:
+        """The digests of ranges of one table in that scope."""
+        self._giving.require_compare(peer, request.business)
+        return await self._answering.ranges(peer.node_id, request)
 
     def row_hashes(self, peer: Peer, request: RowHashRequest) -> AsyncIterator[RowHashes]:
         """Key and hash of each row of one table in that scope."""
-        from agent.operations.comparing import row_hashes
-
         self._giving.require_compare(peer, request.business)
-        return row_hashes(self._workspace, request)
+        return self._answering.rows(peer.node_id, request)
+
+    async def schema(self, peer: Peer) -> SchemaAnswer:
+        """The tables that may travel, with their columns' types."""
+        return SchemaAnswer(await travelling(self._workspace))
 
     # Keeping house.
+
+    async def close(self) -> None:
+        """Let go of the database."""
+        await self._answering.close()
 
     async def go_on(self) -> None:
         """After a start: deal with the pushes that waited for a yes when the agent stopped. Until cancelled."""

@@ -9,10 +9,12 @@ from functools import partial
 
 import structlog
 
-from agent.operations.network import DEFAULT_PORT, Network, interfaces, network
+from agent.home import Home
+from agent.operations.network import DEFAULT_PORT, Network, interfaces, network, throttle
 from agent.operations.receive import Reception
 from agent.operations.renewing import keep_certificate
 from agent.operations.shops import serve_invitations
+from agent.operations.standing import keep_standing
 from agent.operations.trusting import TrustDesk
 from agent.operations.workspace import Workspace
 from agent.peers.discovery import Discovery, Sighting
@@ -36,6 +38,11 @@ async def wait_for_shop(workspace: Workspace) -> None:
         await asyncio.sleep(SHOP_POLL_SECONDS)
 
 
+def note_port(home: Home, port: int) -> None:
+    """Leave word for other processes on which port the agent listens."""
+    (home.state / "port").write_text(f"{port}\n", encoding="ascii")
+
+
 @asynccontextmanager
 async def serving(workspace: Workspace) -> AsyncIterator[PeerServer]:
     """Serve peers as long as the block lasts. Waits for a shop first. Raises errors of the layers below."""
@@ -55,6 +62,7 @@ async def serving(workspace: Workspace) -> AsyncIterator[PeerServer]:
         reception = Reception(workspace, history)
         await reception.tidy()
         server = await _listen(workspace, reception, TrustDesk(workspace, history))
+        await asyncio.to_thread(note_port, workspace.home, server.port)
         try:
             discovery: Discovery | None = Discovery(
                 interfaces=interfaces(workspace.config), on_change=seen, on_clash=clash
@@ -75,6 +83,7 @@ async def serving(workspace: Workspace) -> AsyncIterator[PeerServer]:
                         tasks.create_task(keep_certificate(workspace, net, server)),
                         tasks.create_task(_watch_own_name(workspace, net, clashed)),
                         tasks.create_task(reception.arrivals.watch()),
+                        tasks.create_task(keep_standing(workspace, server)),
                         tasks.create_task(reception.go_on()),
                     ]
                     log.info(
@@ -91,13 +100,22 @@ async def serving(workspace: Workspace) -> AsyncIterator[PeerServer]:
                     await discovery.close()
         finally:
             await server.close()
+            await reception.close()
 
 
 async def _listen(workspace: Workspace, reception: Reception, trust: TrustDesk) -> PeerServer:
     """A server on the configured port; where the usual port is taken (several agents on one machine), on any."""
     config = workspace.config
     host = config.listen[0] if len(config.listen) == 1 else None
-    make = partial(PeerServer, workspace.store, reception, host=host, trust=trust, clones=workspace.clones)
+    make = partial(
+        PeerServer,
+        workspace.store,
+        reception,
+        host=host,
+        trust=trust,
+        clones=workspace.clones,
+        throttle=throttle(config),
+    )
     server = make(port=config.port)
     try:
         await server.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -22,13 +23,14 @@ from agent.operations.approving import WAITS
 from agent.operations.backups import backup_record, make_backup
 from agent.operations.errors import OperationError
 from agent.operations.look import businesses
-from agent.operations.network import network
+from agent.operations.network import Network, network
 from agent.operations.requests import LIFETIME, PushMode
 from agent.operations.rights import require_pull, require_push
+from agent.operations.standing import heed_cancel
 from agent.operations.workspace import Workspace, utc_now
-from agent.peers.errors import PeerError, Refused
+from agent.peers.errors import Cancelled, PeerError, Refused
 from agent.peers.handler import Part
-from agent.peers.push import Pushed
+from agent.peers.push import Pushed, Tell
 from certs.identity import verify_signature
 from certs.roster import Member
 from protocol.manifest import Kind, Manifest
@@ -38,6 +40,7 @@ from protocol.requests import PullKind, PullRequest
 
 log = structlog.get_logger(__name__)
 
+NOTE_SECONDS = 2.0
 RESUME_WITHIN = timedelta(hours=1)
 WAIT_SECONDS = 60.0
 BROKE_OFF = "broke-off"
@@ -156,6 +159,7 @@ async def push(
     fresh: bool = False,
     mode: PushMode = "newer",
     patience: float = WAIT_SECONDS,
+    space_seconds: float = 0.0,
     progress: Progress = silent,
 ) -> PushDone:
     """Push a business: back it up, hand it over, wait for the signed receipt.
@@ -163,7 +167,8 @@ async def push(
     A push of the same business to the same device that was interrupted within the last hour is finished first (its
     bytes over there are not sent again), then the business is pushed as it is now; ``fresh`` leaves the old one.
     With the ``mode`` "bundle" its rows win over there, once somebody there has said yes, which is waited for as long as
-    ``patience`` (seconds); a push that waited is finished by the next one, and nothing is pushed anew then.
+    ``patience`` (seconds); a push that waited is finished by the next one, and nothing is pushed anew then. Where the
+    other disk is full it waits for ``space_seconds``.
     Raises ``TrustError``, ``PeerError``, :class:`PushRefused`, and what a backup raises.
     """
     member = other_device(workspace, device)
@@ -177,9 +182,19 @@ async def push(
     started = asyncio.get_running_loop().time()
     if not fresh and (left := await _interrupted(workspace, history, chosen, member, mode)) is not None:
         transfer, record, path, waited = left
-        hand_over = partial(_hand_over, workspace, history, member, transfer, record, path, patience=patience)
+        going_on = partial(
+            hand_over,
+            workspace,
+            history,
+            member,
+            transfer,
+            record,
+            path,
+            patience=patience,
+            space_seconds=space_seconds,
+        )
         try:
-            done = await hand_over(mode=mode, progress=progress, resumes=not waited)
+            done = await going_on(mode=mode, progress=progress, resumes=not waited)
             if waited:
                 took = asyncio.get_running_loop().time() - started
                 return PushDone(member, record, path, done.receipt, done.sent, True, took, ())
@@ -204,8 +219,17 @@ async def push(
             bytes_total=made.record.size,
         )
     )
-    pushed = await _hand_over(
-        workspace, history, member, transfer, made.record, made.file, mode=mode, patience=patience, progress=progress
+    pushed = await hand_over(
+        workspace,
+        history,
+        member,
+        transfer,
+        made.record,
+        made.file,
+        mode=mode,
+        patience=patience,
+        space_seconds=space_seconds,
+        progress=progress,
     )
     return PushDone(
         member=member,
@@ -243,7 +267,7 @@ async def _interrupted(
     return await history.resume_transfer(latest[0].id), record, path, waited
 
 
-async def _hand_over(
+async def hand_over(
     workspace: Workspace,
     history: History,
     member: Member,
@@ -253,19 +277,24 @@ async def _hand_over(
     *,
     mode: PushMode,
     patience: float,
+    space_seconds: float = 0.0,
     progress: Progress,
     resumes: bool = False,
+    net: Network | None = None,
 ) -> Pushed:
+    """Send a bundle that is made, and note what came of it. ``net`` is a network that is there already."""
     tell = _patient(_telling(progress), member.name, patience)
     try:
-        async with network(workspace) as net:
+        async with nullcontext(net) if net is not None else network(workspace) as way:
             try:
-                pushed = await net.client.push(member.node_id, path, mode=mode, tell=tell)
+                pushed = await _send(
+                    workspace, history, way, member, transfer, path, mode=mode, tell=tell, space_seconds=space_seconds
+                )
             except Refused as error:
                 if error.code == WAITS:
                     raise WaitsForYes(str(error)) from error
                 raise
-    except Refused as error:
+    except (Refused, Cancelled) as error:
         await history.end_transfer(transfer.id, REFUSED, error_code=error.code, error=str(error))
         raise
     except BaseException as error:
@@ -291,6 +320,52 @@ async def _hand_over(
     if state != DONE and not resumes:
         raise PushRefused(f"{member.name} did not take it: {receipt.message}")
     return pushed
+
+
+async def _send(
+    workspace: Workspace,
+    history: History,
+    net: Network,
+    member: Member,
+    transfer: TransferRecord,
+    path: Path,
+    *,
+    mode: PushMode,
+    tell: Tell,
+    space_seconds: float,
+) -> Pushed:
+    """Push, note now and then how far it is, and stop when `backroom cancel` says so."""
+    dropped = asyncio.Event()
+    sent = [0]
+
+    def told(phase: str, done: int, total: int, text: str) -> None:
+        if phase == "sending":
+            sent[0] = done
+        tell(phase, done, total, text)
+
+    async def note() -> None:
+        while True:
+            await asyncio.sleep(NOTE_SECONDS)
+            await history.progress_transfer(transfer.id, sent[0])
+
+    def stop() -> None:
+        dropped.set()
+        pushing.cancel()
+
+    pushing = asyncio.create_task(
+        net.client.push(member.node_id, path, mode=mode, tell=told, dropped=dropped, space_seconds=space_seconds)
+    )
+    beside = [asyncio.create_task(note()), asyncio.create_task(heed_cancel(workspace.home, transfer.id, stop))]
+    try:
+        return await pushing
+    except asyncio.CancelledError:
+        if dropped.is_set():
+            raise Cancelled(f"The push to {member.name} was cancelled.") from None
+        raise
+    finally:
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,14 +59,25 @@ class PeerClient:
         mode: Literal["newer", "bundle", "local", "store"] = "newer",
         tell: Tell = silent,
         dropped: asyncio.Event | None = None,
+        space_seconds: float | None = None,
     ) -> Pushed:
         """Hand the bundle file over and return the receipt; a broken upload goes on where the peer has it.
 
         Cancelled, it tells the peer: to keep what came for the next time, or to drop it where ``dropped`` is set.
+        A peer without space is waited for as long as ``space_seconds`` (None: as the limits say).
 
         A receipt with outcome ``refused`` or ``failed`` is returned as well: it is the peer's word.
         """
-        push = Push(self.directory, node_id, path, mode=mode, tell=tell, throttle=self._throttle, dropped=dropped)
+        push = Push(
+            self.directory,
+            node_id,
+            path,
+            mode=mode,
+            tell=tell,
+            throttle=self._throttle,
+            dropped=dropped,
+            space_seconds=space_seconds,
+        )
         return await push.run()
 
     async def pull(

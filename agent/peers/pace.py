@@ -57,6 +57,10 @@ class Throttle:
         self._limit = limit
         self._free_at = 0.0
 
+    def piece(self, most: int) -> int:
+        """How many bytes to send at once, so that they move steadily."""
+        return most if self._limit is None else max(4096, min(most, int(self._limit / 4)))
+
     async def spend(self, size: int) -> None:
         """Wait until ``size`` more bytes may go."""
         if self._limit is None:

@@ -164,7 +164,7 @@ class Pulls:
             await response.prepare(request)
             position = start
             while position < end:
-                data = await asyncio.to_thread(file.read, min(PIECE, end - position))
+                data = await asyncio.to_thread(file.read, min(self._throttle.piece(PIECE), end - position))
                 if not data:
                     raise RequestError(500, "cut-short", "The bundle on this laptop is shorter than it was.")
                 self._check(request)

@@ -92,7 +92,9 @@ class Push:
         tell: Tell = silent,
         throttle: Throttle | None = None,
         dropped: asyncio.Event | None = None,
+        space_seconds: float | None = None,
     ) -> None:
+        self._space_seconds = directory.limits.space_seconds if space_seconds is None else space_seconds
         self._throttle = throttle or Throttle(None)
         self._dropped = dropped
         self._meter = Meter()
@@ -159,9 +161,9 @@ class Push:
             return False
         now = asyncio.get_running_loop().time()
         self._waiting_since = now if self._waiting_since is None else self._waiting_since
-        if now - self._waiting_since > self._limits.space_seconds:
+        if now - self._waiting_since >= self._space_seconds:
             raise error
-        self._tell("waiting", 0, 0, f"{error} {error.hint}")
+        self._tell("no-space", 0, 0, f"{error} {error.hint}")
         log.info("waiting for space", reason=str(error))
         await asyncio.sleep(self._limits.space_pause)
         return True
@@ -184,7 +186,7 @@ class Push:
         async def body() -> AsyncIterator[bytes]:
             position = offset
             await asyncio.to_thread(file.seek, offset)
-            while data := await asyncio.to_thread(file.read, PIECE):
+            while data := await asyncio.to_thread(file.read, self._throttle.piece(PIECE)):
                 await self._throttle.spend(len(data))
                 yield data
                 position += len(data)

@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 
 LONGEST_WAIT = 20.0
 REMEMBERED = 256
+GATHER_SECONDS = 1.0
+"""How long bytes of a slow sender are gathered before they are taken."""
 ABANDONED_SECONDS = 600.0
 
 
@@ -207,6 +209,7 @@ class Uploads:
     async def _receive(self, request: web.Request, upload: Upload) -> None:
         receiver, buffer, unsynced = upload.receiver, bytearray(), 0
         upload.meter.note(receiver.offset)
+        taken = _now()
         if (request.content_length or 0) > upload.offer.size - receiver.offset:
             raise RequestError(413, "too-large", f"The bundle was announced with {upload.offer.size} bytes.")
         try:
@@ -218,7 +221,8 @@ class Uploads:
                     limit = self._limits.idle_seconds
                     raise RequestError(408, "too-slow", f"No byte of the bundle came for {limit:g} seconds.") from None
                 buffer += data
-                if len(buffer) >= PIECE or (buffer and not data):
+                if len(buffer) >= PIECE or (buffer and (not data or _now() - taken > GATHER_SECONDS)):
+                    taken = _now()
                     self._check(request)
                     piece, buffer = bytes(buffer), bytearray()
                     await receiver.take(piece)

@@ -147,14 +147,14 @@ async def test_the_sender_waits_for_space_and_says_so(shop: list[Laptop]) -> Non
 
     def tell(phase: str, _done: int, _total: int, text: str) -> None:
         told.append((phase, text))
-        if phase == "waiting" and len(told) == 3:
+        if phase == "no-space" and len(told) == 3:
             back.shelf.refuse = None
 
     async with back.serve() as server:
         client = front.client(server.port, limits=limits)
         pushed = await client.push(back.node_id, path, tell=tell)
         assert pushed.receipt.outcome == "stored"
-        assert told[:3] == [("waiting", "laptop-back has 3 MB free. Free some space there.")] * 3
+        assert told[:3] == [("no-space", "laptop-back has 3 MB free. Free some space there.")] * 3
         back.shelf.refuse = Problem("disk-full", "laptop-back has 3 MB free.", "Free some space there.")
         brief = ClientLimits(connect_seconds=3, space_seconds=0.5, space_pause=0.2)
         with pytest.raises(Refused, match="3 MB free"):
