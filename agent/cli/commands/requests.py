@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from agent.cli.output import moment
-from agent.cli.run import Session, command
+from agent.cli.run import Refused, Session, command
 
 if TYPE_CHECKING:
     from agent.operations.requests import Request, Requests
@@ -54,6 +54,8 @@ def _text(request: Request) -> str:
 async def approve(session: Session, request: str, always: bool) -> None:
     """Say yes to REQUEST (an ID that `backroom requests` shows). What is done is exactly the plan shown there."""
     book = _open(session)
+    if always and (await asyncio.to_thread(book.get, request)).what != "push":
+        raise Refused("not-a-push", "Only pushes can be permitted for good.", "Leave out --always.")
     done = await asyncio.to_thread(lambda: book.answer(request, yes=True))
     if always:
         from agent.operations.requests import BUNDLE
