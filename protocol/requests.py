@@ -20,6 +20,7 @@ MAX_ROW_HASHES = 2_000
 COARSE_RANGES, FINE_RANGES = 64, 4096
 """Into how many ranges the keys of a table are divided, by hash; a coarse one holds 64 fine ones."""
 MAX_SESSION = 64
+MAX_NODES, MAX_PLACES = 500, 8
 MAX_SCHEMA_BYTES = 4 << 20
 
 PullKind = Literal["business-specific", "full", "full-device"]
@@ -104,6 +105,18 @@ class BusinessList(Message):
     def decode(cls, data: bytes) -> BusinessList:
         with Fields.read(data, "list of businesses") as f:
             return cls(f.items("businesses", 10_000, BusinessItem.of))
+
+
+@dataclass(frozen=True, slots=True)
+class Whereabouts(Message):
+    """Where devices of the shop are, as far as the sender knows: by node ID, addresses as ``HOST:PORT``, best first."""
+
+    nodes: Mapping[str, tuple[str, ...]]
+
+    @classmethod
+    def decode(cls, data: bytes) -> Whereabouts:
+        with Fields.read(data, "list of addresses") as f:
+            return cls(f.mapping("nodes", MAX_NODES, _places))
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +288,10 @@ def _key(value: object) -> str:
 
 def _hash(value: object) -> bytes:
     return Fields({"hash": value}, "row hash").data("hash", 64)
+
+
+def _places(value: object) -> tuple[str, ...]:
+    return Fields({"places": value}, "list of addresses").items("places", MAX_PLACES, as_text)
 
 
 def _types(value: object) -> dict[str, str]:

@@ -14,7 +14,7 @@ from agent.database.rights import missing_rights
 from agent.operations import findings as judge
 from agent.operations.findings import Finding
 from agent.operations.look import schema_of, travelling
-from agent.operations.network import DEFAULT_PORT, Network, network
+from agent.operations.network import DEFAULT_PORT, Network, agent_port, network
 from agent.operations.workspace import Workspace, utc_now
 from agent.peers import survey
 from agent.peers.address import Address
@@ -146,7 +146,7 @@ class _Peer:
 async def _agent(workspace: Workspace) -> AsyncIterator[Finding]:
     running = await asyncio.to_thread(workspace.home.locked, "agent")
     config = workspace.config
-    port = await asyncio.to_thread(_noted_port, workspace) if running else config.port
+    port = (await asyncio.to_thread(agent_port, workspace) if running else None) or config.port or DEFAULT_PORT
     free = answered = True
     host = config.listen[0] if len(config.listen) == 1 else None
     if running:
@@ -159,13 +159,6 @@ async def _agent(workspace: Workspace) -> AsyncIterator[Finding]:
         free = await survey.port_free(host, port)
     for finding in judge.judge_agent(judge.Agent(running, port, free, answered)):
         yield finding
-
-
-def _noted_port(workspace: Workspace) -> int:
-    try:
-        return int((workspace.home.state / "port").read_text())
-    except (OSError, ValueError):
-        return workspace.config.port or DEFAULT_PORT
 
 
 async def _disk(workspace: Workspace) -> AsyncIterator[Finding]:

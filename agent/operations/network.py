@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -12,10 +13,11 @@ from agent.config import Config
 from agent.operations.workspace import Workspace
 from agent.peers.address import Address
 from agent.peers.client import PeerClient
-from agent.peers.directory import Directory
-from agent.peers.discovery import Discovery
+from agent.peers.directory import Directory, load_addresses
+from agent.peers.discovery import Discovery, local_addresses
 from agent.peers.errors import DiscoveryError
 from agent.peers.pace import Throttle
+from protocol.requests import MAX_NODES, MAX_PLACES, Whereabouts
 
 log = structlog.get_logger(__name__)
 
@@ -59,3 +61,23 @@ async def network(workspace: Workspace, *, discovery: Discovery | None = None) -
             clones=workspace.clones,
         )
         yield Network(PeerClient(directory, throttle(workspace.config)), directory, discovery)
+
+
+async def whereabouts(workspace: Workspace) -> Whereabouts:
+    """What this laptop can tell others about where devices are: itself, while its agent runs, and whom it has met."""
+    own = workspace.store.identity().node_id
+    met = await asyncio.to_thread(load_addresses, workspace.home.state / "peers.json")
+    nodes = {node: tuple(str(place) for place in places) for node, places in met.items()}
+    port = await asyncio.to_thread(agent_port, workspace)
+    if port is not None:
+        here = await asyncio.to_thread(local_addresses, interfaces(workspace.config))
+        nodes[own] = tuple(str(Address(host, port)) for host in here)[:MAX_PLACES]
+    return Whereabouts(dict(list(nodes.items())[:MAX_NODES]))
+
+
+def agent_port(workspace: Workspace) -> int | None:
+    """The port on which this laptop's agent listened last."""
+    try:
+        return int((workspace.home.state / "port").read_text("ascii"))
+    except (OSError, ValueError):
+        return None

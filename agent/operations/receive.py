@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from agent.operations.backups import backup_record
 from agent.operations.errors import OperationError
 from agent.operations.giving import Giving
 from agent.operations.look import travelling
+from agent.operations.network import whereabouts
 from agent.operations.outcomes import settle
 from agent.operations.queue import Queue
 from agent.operations.restores import apply_bundle, in_words, proved, totals
@@ -55,6 +56,7 @@ from protocol.requests import (
     RowHashRequest,
     SchemaAnswer,
     TableDigest,
+    Whereabouts,
 )
 
 log = structlog.get_logger(__name__)
@@ -76,6 +78,8 @@ class Reception:
         self._own_node = workspace.store.identity().node_id
         self._answering = Answering.of(lambda: workspace.database_url, workspace.catalogue)
         self._queue = Queue()
+        self.hear: Callable[[Mapping[str, Sequence[str]]], None] = lambda _: None
+        """Told where peers say that others are."""
         self.approvals = Approvals(workspace, history)
         self._giving = Giving(workspace, history)
         self._left: dict[str, asyncio.Task[None]] = {}
@@ -353,6 +357,11 @@ class Reception:
         """Key and hash of each row of one table in that scope."""
         self._giving.require_compare(peer, request.business)
         return self._answering.rows(peer.node_id, request)
+
+    async def whereabouts(self, peer: Peer, theirs: Whereabouts) -> Whereabouts:
+        """Take what the peer knows of where devices are, and say what this laptop knows."""
+        self.hear(theirs.nodes)
+        return await whereabouts(self._workspace)
 
     async def schema(self, peer: Peer) -> SchemaAnswer:
         """The tables that may travel, with their columns' types."""

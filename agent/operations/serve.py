@@ -10,7 +10,7 @@ from functools import partial
 import structlog
 
 from agent.home import Home
-from agent.operations.network import DEFAULT_PORT, Network, interfaces, network, throttle
+from agent.operations.network import DEFAULT_PORT, Network, interfaces, network, throttle, whereabouts
 from agent.operations.receive import Reception
 from agent.operations.renewing import keep_certificate
 from agent.operations.shops import serve_invitations
@@ -76,6 +76,7 @@ async def serving(workspace: Workspace) -> AsyncIterator[PeerServer]:
                 discovery = None
             try:
                 async with network(workspace, discovery=discovery) as net, asyncio.TaskGroup() as tasks:
+                    reception.hear = net.directory.hear
                     background = [
                         tasks.create_task(_keep_roster(workspace, net, news)),
                         tasks.create_task(serve_invitations(workspace, discovery)),
@@ -144,6 +145,7 @@ async def _keep_roster(workspace: Workspace, net: Network, news: asyncio.Event) 
             try:
                 async with asyncio.timeout(10):
                     await net.client.exchange_roster(member.node_id)
+                    await net.client.exchange_whereabouts(member.node_id, await whereabouts(workspace))
             except (PeerError, TimeoutError) as error:
                 log.debug("no roster exchange", peer=member.name, reason=str(error))
         try:

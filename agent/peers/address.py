@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -15,6 +14,8 @@ class Origin(StrEnum):
     MDNS = "mdns"
     LAST_GOOD = "last-good"
     MANUAL = "manual"
+    TOLD = "told"
+    """Another device of the shop says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +53,3 @@ class Address:
         if port is None or not 0 < port < 65536:
             raise BadAddress(text)
         return cls(host, port, origin)
-
-    @property
-    def rank(self) -> int:
-        """Order in which candidates are tried: usual addresses first, link-local ones last."""
-        try:
-            ip = ipaddress.ip_address(self.host.partition("%")[0])
-        except ValueError:
-            return 1
-        return 2 if ip.is_link_local else 0

@@ -33,6 +33,7 @@ from protocol.requests import (
     RowHashRequest,
     SchemaAnswer,
     TableDigest,
+    Whereabouts,
 )
 
 log = structlog.get_logger(__name__)
@@ -124,6 +125,15 @@ class PeerClient:
         """The device's row hashes of one table, as they come."""
         async for hashes in self._stream(node_id, "/v1/compare/rows", request, RowHashes.decode):
             yield hashes
+
+    async def exchange_whereabouts(self, node_id: str, own: Whereabouts) -> None:
+        """Tell the device where others are, and hear from it."""
+        link = await self.directory.connect(node_id)
+        try:
+            theirs = await link.read(Whereabouts.decode, "POST", "/v1/peers", message=own)
+        finally:
+            await link.close()
+        self.directory.hear(theirs.nodes)
 
     async def exchange_roster(self, node_id: str) -> Roster:
         """Give the device this laptop's roster and take its own; both end with the higher version."""

@@ -7,11 +7,12 @@ online is asked of the peer itself, never guessed from mDNS, whose goodbyes get 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
 import os
 import tempfile
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import structlog
@@ -59,16 +60,27 @@ class Directory:
         self._state = state
         self._manual = tuple(manual)
         self._within = within
-        self._good = _load(state)
+        self._good = load_addresses(state)
+        self._told: dict[str, tuple[Address, ...]] = {}
 
     def candidates(self, node_id: str) -> tuple[Address, ...]:
         """Addresses worth trying for a device, each once, likeliest first."""
         sighting = self._discovery.sightings().get(node_id) if self._discovery is not None else None
         listed = [*(sighting.addresses if sighting else ()), *self._good.get(node_id, ()), *self._manual]
+        listed += self._told.get(node_id, ())
         unique: dict[tuple[str, int], Address] = {}
         for address in listed:
             unique.setdefault(address.place, address)
         return tuple(unique.values())
+
+    def hear(self, told: Mapping[str, Sequence[str]]) -> None:
+        """Take what another device says about where the others are: hints like all, for active devices alone, in
+        private networks alone, so that nobody can send this laptop knocking about the internet."""
+        roster = self.store.roster()
+        for node_id, texts in told.items():
+            if roster.trusts(node_id):
+                found = (_told(text) for text in texts[:KEPT_PER_NODE])
+                self._told[node_id] = tuple(address for address in found if address is not None)
 
     def _doubtful(self, node_id: str) -> set[tuple[str, int]]:
         """Places where another device was last: tried for this one only when all else has failed."""
@@ -200,8 +212,20 @@ async def _drop(tasks: Collection[asyncio.Task[Link]], won: Link | None) -> None
             await result.close()
 
 
-def _load(path: Path | None) -> dict[str, tuple[Address, ...]]:
-    """What ``_save`` wrote. A file that cannot be read is as good as none: it only saves time."""
+def _told(text: str) -> Address | None:
+    try:
+        address = Address.parse(text, origin=Origin.TOLD)
+        private = ipaddress.ip_address(address.host.partition("%")[0]).is_private
+    except (PeerError, ValueError):
+        return None
+    return address if private else None
+
+
+def load_addresses(path: Path | None) -> dict[str, tuple[Address, ...]]:
+    """Where devices were reached, latest first: what ``_save`` wrote.
+
+    A file that cannot be read is as good as none: it only saves time.
+    """
     try:
         listed = json.loads(path.read_text("utf-8")) if path is not None else {}
         return {

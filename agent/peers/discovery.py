@@ -4,6 +4,7 @@ An agent is ``<node ID>._backroom._tcp.local.`` with the TXT record ``v=1`` and 
 businesses are told only after TLS. An open invitation is ``<nameplate>._backroom-join._tcp.local.``, where the
 nameplate is the public number at the start of its code.
 
+A browser that has gone deaf (sleep, drivers) is found out by its not hearing this laptop itself, and started anew.
 Addresses come and go, so the machine's interfaces are looked at every ``poll`` seconds, and the sockets and the
 advertised addresses follow. A name that is already taken is never changed: it may be a clone, and is reported.
 """
@@ -12,16 +13,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 
-import ifaddr
 import structlog
 from zeroconf import (
     InterfaceChoice,
     IPVersion,
     NonUniqueNameException,
+    RecordUpdate,
+    RecordUpdateListener,
     ServiceInfo,
     ServiceStateChange,
     Zeroconf,
@@ -30,6 +31,7 @@ from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZerocon
 
 from agent.peers.address import Address, Origin
 from agent.peers.errors import DiscoveryError
+from agent.peers.interfaces import interfaces, nearness, worth_telling
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +39,8 @@ AGENT_TYPE = "_backroom._tcp.local."
 WINDOW_TYPE = "_backroom-join._tcp.local."
 RESOLVE_SECONDS = 3.0
 RETRY_CLASH_SECONDS = 30.0
+EARS_SECONDS = 60.0
+HEAR_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +51,19 @@ class Sighting:
     addresses: tuple[Address, ...]
 
 
-def local_addresses(interfaces: Sequence[str] | None = None) -> tuple[str, ...]:
-    """This machine's own IP addresses that a peer could use; only those in ``interfaces`` where that is given.
+def local_addresses(only: Sequence[str] | None = None) -> tuple[str, ...]:
+    """This machine's own IP addresses that a peer could use; only those in ``only`` where that is given. Blocking."""
+    return worth_telling(interfaces(), only)
 
-    A machine without a network still has its loopback address, by which agents on it find each other.
-    """
-    found: set[str] = set()
-    for adapter in ifaddr.get_adapters():
-        for ip in adapter.ips:
-            text = ip.ip if isinstance(ip.ip, str) else ip.ip[0]
-            address = ipaddress.ip_address(text)
-            if interfaces is not None:
-                if text in interfaces:
-                    found.add(text)
-            elif not (address.is_loopback or address.is_link_local or address.is_unspecified):
-                found.add(text)
-    return tuple(sorted(found)) or ("127.0.0.1",)
+
+class _Ears(RecordUpdateListener):
+    """Remembers when any mDNS answer arrived, this laptop's own included."""
+
+    def __init__(self) -> None:
+        self.heard_at = 0.0
+
+    def async_update_records(self, zc: Zeroconf, now: float, records: list[RecordUpdate]) -> None:
+        self.heard_at = asyncio.get_running_loop().time()
 
 
 class Discovery:
@@ -77,11 +78,16 @@ class Discovery:
         *,
         interfaces: Sequence[str] | None = None,
         poll: float = 2.0,
+        ears: float = EARS_SECONDS,
         on_change: Callable[[Sighting], None] | None = None,
         on_clash: Callable[[str], None] | None = None,
     ) -> None:
         self._only = list(interfaces) if interfaces is not None else None
         self._poll = poll
+        self._ears_every = ears
+        self._ears = _Ears()
+        self.restarts = 0
+        """How often the browser had to be started anew because it had gone deaf."""
         self._on_change = on_change
         self._on_clash = on_clash
         self._zeroconf: AsyncZeroconf | None = None
@@ -100,6 +106,11 @@ class Discovery:
 
     async def start(self) -> None:
         """Begin to browse. Raises ``DiscoveryError`` where mDNS cannot be used."""
+        await self._open()
+        self._spawn(self._watch_interfaces())
+        self._spawn(self._watch_ears())
+
+    async def _open(self) -> None:
         try:
             self._zeroconf = AsyncZeroconf(
                 interfaces=self._only if self._only is not None else InterfaceChoice.All,
@@ -107,24 +118,33 @@ class Discovery:
             )
             await self._zeroconf.zeroconf.async_wait_for_start()
         except Exception as error:  # zeroconf raises OSError, RuntimeError and its own errors here
-            await self.close()
+            await self._shut()
             raise DiscoveryError(f"Looking for laptops by mDNS does not work here: {error}.") from error
-        self._browsers = [
-            AsyncServiceBrowser(self._zeroconf.zeroconf, [AGENT_TYPE, WINDOW_TYPE], handlers=[self._on_state])
-        ]
-        self._spawn(self._watch_interfaces())
+        self._zeroconf.zeroconf.async_add_listener(self._ears, None)
+        self._browse()
+
+    def _browse(self) -> None:
+        if self._zeroconf is not None:
+            types = [AGENT_TYPE, WINDOW_TYPE]
+            self._browsers.append(AsyncServiceBrowser(self._zeroconf.zeroconf, types, handlers=[self._on_state]))
+
+    async def _hush(self) -> None:
+        browsers, self._browsers = self._browsers, []
+        for browser in browsers:
+            await browser.async_cancel()
+
+    async def _shut(self) -> None:
+        await self._hush()
+        if self._zeroconf is not None:
+            zeroconf, self._zeroconf = self._zeroconf, None
+            await zeroconf.async_close()
 
     async def close(self) -> None:
         """Say goodbye and stop."""
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for browser in self._browsers:
-            await browser.async_cancel()
-        self._browsers = []
-        if self._zeroconf is not None:
-            await self._zeroconf.async_close()
-            self._zeroconf = None
+        await self._shut()
         self._published.clear()
 
     def sightings(self) -> Mapping[str, Sighting]:
@@ -200,6 +220,35 @@ class Discovery:
                 continue
             before = now
 
+    async def _watch_ears(self) -> None:
+        while True:
+            await asyncio.sleep(self._ears_every)
+            try:
+                if self._published and not await self._hears():
+                    self.restarts += 1
+                    log.warning("discovery-deaf", reason="its own announcement is not heard: started anew")
+                    await self._restart()
+            except Exception as error:  # no network at all, perhaps: the next look tries again
+                log.warning("discovery-restart-failed", reason=str(error))
+
+    async def _hears(self) -> bool:
+        """Ask the network again, this laptop included, and listen for any answer."""
+        begun = asyncio.get_running_loop().time()
+        await self._hush()
+        self._browse()
+        while self._ears.heard_at < begun:
+            if asyncio.get_running_loop().time() - begun > HEAR_SECONDS:
+                return False
+            await asyncio.sleep(0.1)
+        return True
+
+    async def _restart(self) -> None:
+        await self._shut()
+        await self._open()
+        for name in tuple(self._published):
+            if not await self._register(name):
+                self._spawn(self._register_again(name))
+
     async def _follow(self) -> None:
         """Bring sockets and published addresses in line with the interfaces that there are now."""
         if self._zeroconf is None:
@@ -229,7 +278,10 @@ class Discovery:
         if not await info.async_request(zeroconf, int(RESOLVE_SECONDS * 1000)) or not info.port:
             return
         hosts = info.parsed_scoped_addresses()
-        addresses = sorted((Address(host, info.port, Origin.MDNS) for host in hosts), key=lambda each: each.rank)
+        own = await asyncio.to_thread(interfaces)
+        addresses = sorted(
+            (Address(host, info.port, Origin.MDNS) for host in hosts), key=lambda each: nearness(each.host, own)
+        )
         label = name[: -len(kind) - 1]
         sighting = Sighting(label, tuple(addresses))
         if not addresses or self._seen[kind].get(label) == sighting:

@@ -20,6 +20,7 @@ from protocol.requests import (
     RowHashRequest,
     SchemaAnswer,
     TableDigest,
+    Whereabouts,
 )
 
 Report = Callable[[Phase, int, int, str], None]
@@ -157,6 +158,10 @@ class Handler(Protocol):
 
     async def range_digests(self, peer: Peer, request: RangeRequest) -> RangeDigests:
         """The digests of ranges of one table in that scope."""
+        ...
+
+    async def whereabouts(self, peer: Peer, theirs: Whereabouts) -> Whereabouts:
+        """Take what the peer knows of where devices are, and say what this laptop knows."""
         ...
 
     async def schema(self, peer: Peer) -> SchemaAnswer:

@@ -16,6 +16,7 @@ from agent.peers.limits import ServerLimits
 from certs.errors import RosterRollback
 from certs.store import Store
 from protocol.messages import PROTOCOL_VERSION, Hello
+from protocol.requests import Whereabouts
 
 log = structlog.get_logger(__name__)
 
@@ -61,6 +62,7 @@ class Questions:
             web.get("/v1/hello", self._hello, allow_head=False),
             web.get("/v1/roster", self._roster, allow_head=False),
             web.post("/v1/roster", self._take_roster),
+            web.post("/v1/peers", self._peers),
             web.get("/v1/businesses", self._businesses, allow_head=False),
         ]
 
@@ -86,6 +88,11 @@ class Questions:
             log.info("roster taken", peer=peer.name, version=after, before=before)
         signed = await asyncio.to_thread(self._store.signed_roster)
         return web.Response(body=signed.encode(), content_type=http.CONTENT_TYPE)
+
+    async def _peers(self, request: web.Request) -> web.Response:
+        peer = self._check(request)
+        theirs = Whereabouts.decode(await http.read_body(request, 1 << 20, self._limits.idle_seconds))
+        return http.answer(await self._handler.whereabouts(peer, theirs))
 
     async def _businesses(self, request: web.Request) -> web.Response:
         return http.answer(await self._handler.businesses(self._check(request)))

@@ -35,6 +35,7 @@ from protocol.requests import (
     RowHashRequest,
     SchemaAnswer,
     TableDigest,
+    Whereabouts,
 )
 from protocol.writer import BundleWriter
 
@@ -62,6 +63,8 @@ class Shelf:
     offers: list[IncomingOffer] = field(default_factory=list)
     applied: list[IncomingOffer] = field(default_factory=list)
     receipts: dict[str, SignedReceipt] = field(default_factory=dict)
+    told: list[Whereabouts] = field(default_factory=list)
+    places: Whereabouts = field(default_factory=lambda: Whereabouts({}))
     stops: list[tuple[str, bool]] = field(default_factory=list)
     ready: dict[str, Path] = field(default_factory=dict)
     asked: list[PullRequest] = field(default_factory=list)
@@ -120,6 +123,10 @@ class Shelf:
 
     async def range_digests(self, peer: Peer, request: RangeRequest) -> RangeDigests:
         return RangeDigests((3, 17), (1, 2), (b"5:6", b"7:8"))
+
+    async def whereabouts(self, peer: Peer, theirs: Whereabouts) -> Whereabouts:
+        self.told.append(theirs)
+        return self.places
 
     async def schema(self, peer: Peer) -> SchemaAnswer:
         return SchemaAnswer({"orders": {"id": "text", "total": "numeric(10,2)"}})

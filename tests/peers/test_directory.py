@@ -13,6 +13,7 @@ from agent.peers.directory import Directory
 from agent.peers.discovery import Discovery
 from agent.peers.errors import BadAddress, NotFound, NotTrusted, PeerError, Unreachable, WrongDevice
 from protocol.messages import Hello
+from protocol.requests import Whereabouts
 from tests.peers.laptops import QUICK_CLIENT, Laptop
 
 LOOPBACK = ["127.0.0.1"]
@@ -121,3 +122,45 @@ def test_addresses(text: str, host: str, port: int) -> None:
 def test_what_is_no_address(text: str) -> None:
     with pytest.raises((BadAddress, PeerError)):
         Address.parse(text)
+
+
+async def test_a_device_tells_where_another_is_and_only_proof_counts(shop: list[Laptop]) -> None:
+    admin, front, back = shop
+    async with admin.serve() as knows, back.serve() as server:
+        admin.shelf.places = Whereabouts(
+            {back.node_id: ("8.8.8.8:443", "nonsense", f"127.0.0.1:{server.port}"), "node-of-nobody": ("10.0.0.1:1",)}
+        )
+        client = front.client(knows.port)
+        with pytest.raises(PeerError):
+            await client.hello(back.node_id)
+        await client.exchange_whereabouts(admin.node_id, Whereabouts({front.node_id: ("10.0.0.9:1",)}))
+        assert admin.shelf.told == [Whereabouts({front.node_id: ("10.0.0.9:1",)})]
+        places = {str(each) for each in client.directory.candidates(back.node_id)}
+        assert places == {f"127.0.0.1:{knows.port}", f"127.0.0.1:{server.port}"}
+        assert (await client.hello(back.node_id)).name == back.name
+        assert client.directory.candidates("node-of-nobody") == client.directory.candidates("nobody")
+
+
+async def test_a_browser_that_is_deaf_is_started_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.peers.discovery.HEAR_SECONDS", 1.0)
+    async with Discovery(interfaces=["127.0.0.1"], ears=0.3) as discovery:
+        await discovery.advertise("node-ears", 4711)
+        await asyncio.sleep(1.5)
+        assert discovery.restarts == 0
+        # As if no packet came in any more, until the sockets are opened anew.
+        opened = discovery._open
+        ears = discovery._ears
+        monkeypatch.setattr(type(ears), "async_update_records", lambda *_: None)
+
+        async def open_again() -> None:
+            monkeypatch.undo()
+            await opened()
+
+        monkeypatch.setattr(discovery, "_open", open_again)
+        async with asyncio.timeout(10):
+            while not discovery.restarts:
+                await asyncio.sleep(0.1)
+        restarted = discovery.restarts
+        await asyncio.sleep(3)
+        assert discovery.restarts == restarted
+        assert await discovery.wait_for("node-ears") is not None

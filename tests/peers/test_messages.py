@@ -24,6 +24,7 @@ from protocol.requests import (
     RowHashRequest,
     SchemaAnswer,
     TableDigest,
+    Whereabouts,
 )
 from protocol.trusting import BackupItem, BackupList, RenewalAnswer, SharedAuthority
 
@@ -56,6 +57,7 @@ EXAMPLES: list[Any] = [
     TableDigest("orders", 3, b"d" * 32, ("id",), ("text",), ("id",)),
     RangeRequest("b", "orders", ("id",), ("id",), ("total",), (0, 63), "s1"),
     RangeDigests((0, 4095), (1, 2), (b"1:2", b"3:4")),
+    Whereabouts({"node-a": ("192.168.1.2:47600",)}),
     SchemaAnswer({"orders": {"id": "text"}}),
     RowHashRequest("b", "orders", ("id",), ("id",), (), (4095,), ("(1)",), "s1"),
     RowHashes(("1", "2"), (b"a" * 16, b"b" * 16)),
@@ -97,9 +99,9 @@ def test_a_missing_an_unknown_and_a_mistyped_field_are_refused(message: Any) -> 
         (EXAMPLES[0], "versions", list(range(101)), "101 items"),
         (EXAMPLES[-1], "keys", ["1"], "1 keys but 2 hashes"),
         (EXAMPLES[-2], "ranges", [4096], "is allowed"),
-        (EXAMPLES[-4], "places", [1, 1], "twice"),
-        (EXAMPLES[-5], "within", [64], "is allowed"),
-        (EXAMPLES[-6], "types", [], "0 types"),
+        (EXAMPLES[-5], "places", [1, 1], "twice"),
+        (EXAMPLES[-6], "within", [64], "is allowed"),
+        (EXAMPLES[-7], "types", [], "0 types"),
         (EXAMPLES[-1], "keys", ["1"] * 2001, "2001 items"),
         (EXAMPLES[3], "tables", {"t": {"a" * 201: 1}}, "more than 200 characters"),
         (EXAMPLES[3], "at", (1 << 62) - 1, "is allowed"),
