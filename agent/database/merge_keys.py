@@ -18,7 +18,9 @@ from agent.database.values import free_value
 from agent.tables.schema import Column, Table, UniqueKey
 
 _EXAMPLES = 5
+# Names that no column of a table has.
 _PLACE = "backroom:place"
+_FREE, _NUMBER = quote("backroom:free"), quote("backroom:number")
 
 _EXPRESSIONS = """
 SELECT pg_get_indexdef(i.indexrelid, place, true) AS expression
@@ -109,7 +111,7 @@ async def collisions(
         collision = await _collision(connection, merge, key, parts, relation, parking is None)
         if collision is not None:
             found.append(collision)
-        making_room = await connection.fetchval(f"SELECT count(*) FROM {relation} WHERE free")
+        making_room = await connection.fetchval(f"SELECT count(*) FROM {relation} WHERE {_FREE}")
         if parking is not None and making_room:
             parkings.append(Parking(merge, *parking, making_room, relation))
     return found, parkings
@@ -154,7 +156,7 @@ async def _meet(
         f"DROP TABLE IF EXISTS pg_temp.{quote(name)}; CREATE TEMP TABLE {quote(name)} ON COMMIT DROP AS "
         f"WITH h AS MATERIALIZED (SELECT s.{quote(_PLACE)} AS {quote('backroom:staged')}, "
         f"{theirs} AS {quote('backroom:theirs')}, {ours} AS {quote('backroom:ours')}, "
-        f"{column_list(merge.identity, 'l')} {where}) SELECT *, {' OR '.join(free) or 'false'} AS free FROM h"
+        f"{column_list(merge.identity, 'l')} {where}) SELECT *, {' OR '.join(free) or 'false'} AS {_FREE} FROM h"
     )
     return f"pg_temp.{quote(name)}"
 
@@ -167,7 +169,7 @@ async def _collision(
     relation: str,
     all_of_them: bool,
 ) -> Collision | None:
-    which = "true" if all_of_them else "NOT free"
+    which = "true" if all_of_them else f"NOT {_FREE}"
     theirs, ours, staged = (quote(f"backroom:{name}") for name in ("theirs", "ours", "staged"))
     row = await connection.fetchrow(
         f"SELECT count(DISTINCT {staged}) AS rows, (array_agg({theirs} ORDER BY {theirs}, {ours}))[1:{_EXAMPLES}] "
@@ -186,19 +188,20 @@ def _parking(merge: Merge, key: UniqueKey, relation: str) -> tuple[str, str] | N
     """The column of the key that can hold something else meanwhile, and what, as SQL; None where none can."""
     table = merge.stage.table
     refers = {name for foreign in table.foreign_keys for name in foreign.columns}
-    choices = [column for column in table.columns if _named(column, key) and _free_to_change(column, merge)]
+    choices = [column for column in table.columns if takes_part(column, key) and _free_to_change(column, merge)]
     for column in choices:
         # Rows that go are not set by an update, so the value must be lawful; NULL is, in most columns that have it.
         if not column.not_null and key.columns and not key.nulls_not_distinct:
             return column.name, f"NULL::{column.type}"
     for column in choices:
-        value = free_value(column, f"ROW({column_list(merge.identity, 'h')})::text", merge.live, "h.number")
+        value = free_value(column, f"ROW({column_list(merge.identity, 'h')})::text", merge.live, f"h.{_NUMBER}")
         if value and column.name not in refers:
             return column.name, f"({value})::{column.type}"
     return None
 
 
-def _named(column: Column, key: UniqueKey) -> bool:
+def takes_part(column: Column, key: UniqueKey) -> bool:
+    """Whether the key is made of the column, by itself or in an expression."""
     if key.columns:
         return column.name in key.columns
     return (
@@ -215,8 +218,8 @@ async def park(connection: asyncpg.Connection, parking: Parking) -> None:
     """Let the rows give up their value: the value that they get for good comes with the updates."""
     merge = parking.merge
     rows = (
-        f"(SELECT d.*, row_number() OVER () AS number FROM "
-        f"(SELECT DISTINCT {column_list(merge.identity)} FROM {parking.relation} WHERE free) d)"
+        f"(SELECT d.*, row_number() OVER () AS {_NUMBER} FROM "
+        f"(SELECT DISTINCT {column_list(merge.identity)} FROM {parking.relation} WHERE {_FREE}) d)"
     )
     await connection.execute(
         f"UPDATE {merge.live} AS l SET {quote(parking.column)} = {parking.value} FROM {rows} h "

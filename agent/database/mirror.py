@@ -18,11 +18,12 @@ from agent.tables.schema import Table
 from agent.tables.scope import NeedEdge
 
 _EXAMPLES = 20
+TID = quote("backroom:tid")
 
 
 @dataclass(frozen=True, slots=True)
 class Victims:
-    """Rows of one table that go: their addresses now (``tid``), and their identities as they will be."""
+    """Rows of one table that go: their addresses now (:data:`TID`), and their identities as they will be."""
 
     table: Table
     rows: int
@@ -71,7 +72,7 @@ async def find_victims(
     row = await connection.fetchrow(
         f"SELECT count(*) AS rows, (array_agg({shown} ORDER BY {shown}))[1:{_EXAMPLES}] AS examples, "
         f"sum(hashtextextended(ROW(l.*)::text, 0)::numeric)::text AS mark "
-        f"FROM pg_temp.{quote(name)} v JOIN {qualified(table)} l ON l.ctid = v.tid"
+        f"FROM pg_temp.{quote(name)} v JOIN {qualified(table)} l ON l.ctid = v.{TID}"
     )
     assert row is not None
     return Victims(table, row["rows"], tuple(row["examples"]), row["mark"])
@@ -86,7 +87,7 @@ def _keyed(table: Table, identity: tuple[str, ...], ours: str, merges: Sequence[
         f" AND NOT EXISTS (SELECT FROM {merge.stage.relation} s WHERE {merge.same_row(key, 's')})" for merge in merges
     )
     columns = f", {column_list(identity, key)}" if identity else ""
-    return f"SELECT l.ctid AS tid{columns} FROM {rows} WHERE {ours}{kept}"
+    return f"SELECT l.ctid AS {TID}{columns} FROM {rows} WHERE {ours}{kept}"
 
 
 def _keyless(table: Table, ours: str, merges: Sequence[Merge]) -> str:
@@ -96,9 +97,10 @@ def _keyless(table: Table, ours: str, merges: Sequence[Merge]) -> str:
         f"SELECT ROW({column_list(compared, 's')})::text AS content FROM {merge.stage.relation} s" for merge in merges
     )
     return (
-        f"SELECT l.tid FROM (SELECT l.ctid AS tid, {content} AS content, row_number() OVER (PARTITION BY {content}) "
-        f"AS place FROM {qualified(table)} l WHERE {ours}) l LEFT JOIN (SELECT content, count(*) AS rows "
-        f"FROM ({staged}) each GROUP BY 1) s ON s.content = l.content WHERE l.place > coalesce(s.rows, 0)"
+        f"SELECT l.{TID} FROM (SELECT l.ctid AS {TID}, {content} AS content, "
+        f"row_number() OVER (PARTITION BY {content}) AS place FROM {qualified(table)} l WHERE {ours}) l "
+        f"LEFT JOIN (SELECT content, count(*) AS rows FROM ({staged}) each GROUP BY 1) s ON s.content = l.content "
+        "WHERE l.place > coalesce(s.rows, 0)"
     )
 
 
@@ -113,7 +115,7 @@ async def in_the_way(
     """Rows of ``child`` that refer by ``edge`` to victims, are none themselves, and will not become as the bundle's."""
     pairs = zip(edge.columns, edge.parent_columns, strict=True)
     refers = " AND ".join(f"c.{quote(ours)} = p.{quote(theirs)}" for ours, theirs in pairs)
-    conditions = [f"c.ctid NOT IN (SELECT tid FROM {own.relation})"] if own else []
+    conditions = [f"c.ctid NOT IN (SELECT {TID} FROM {own.relation})"] if own else []
     for merge in merges:
         if merge.stub or not merge.identity:
             continue
@@ -126,7 +128,7 @@ async def in_the_way(
     shown = f"ROW({column_list(key, 'c')})::text"
     row = await connection.fetchrow(
         f"SELECT count(*) AS rows, (array_agg({shown} ORDER BY {shown}))[1:{_EXAMPLES}] AS examples "
-        f"FROM {parent.relation} v JOIN {qualified(parent.table)} p ON p.ctid = v.tid JOIN {qualified(child)} c "
+        f"FROM {parent.relation} v JOIN {qualified(parent.table)} p ON p.ctid = v.{TID} JOIN {qualified(child)} c "
         f"ON {refers} WHERE {' AND '.join(conditions) or 'true'}"
     )
     assert row is not None
@@ -137,13 +139,13 @@ async def in_the_way(
 
 def going(victims: Victims) -> str:
     """A FROM clause with the live rows ``l`` that go, before anything is written."""
-    return f"{victims.relation} v JOIN {qualified(victims.table)} l ON l.ctid = v.tid"
+    return f"{victims.relation} v JOIN {qualified(victims.table)} l ON l.ctid = v.{TID}"
 
 
 async def delete_now(connection: asyncpg.Connection, victims: Victims) -> int:
     """Delete rows that nothing can refer to, by their addresses: before anything else is written."""
     status = await connection.execute(
-        f"DELETE FROM {qualified(victims.table)} WHERE ctid IN (SELECT tid FROM {victims.relation})"
+        f"DELETE FROM {qualified(victims.table)} WHERE ctid IN (SELECT {TID} FROM {victims.relation})"
     )
     return int(status.rpartition(" ")[2])
 

@@ -173,8 +173,12 @@ async def _pairs(
 ) -> str | None:
     """A temporary table of staged and live ids that meet by one of the keys; None where there are none."""
     (key,) = (quote(name) for name in merge.identity)
+    if not await connection.fetchval(f"SELECT EXISTS (SELECT FROM {merge.live})"):
+        return None
     lone = [] if by_nature else [f"NOT EXISTS (SELECT FROM {merge.rows} o WHERE o.{key} = s.{key})"]
-    fresh = f"(SELECT s.ctid AS ctid, s.* FROM {merge.stage.relation} s WHERE {lone[0] if lone else 'true'})"
+    needed = dict.fromkeys([*merge.identity, *(name for each in keys for name in each.columns)])
+    columns = column_list(needed if all(each.plain for each in keys) else merge.stage.written, "s")
+    fresh = f"(SELECT s.ctid AS ctid, {columns} FROM {merge.stage.relation} s WHERE {lone[0] if lone else 'true'})"
     selects = []
     for unique in keys:
         parts = await key_parts(connection, merge.stage.table, unique)

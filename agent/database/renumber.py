@@ -14,6 +14,10 @@ from agent.database.names import column_list, quote
 from agent.database.values import INTEGERS
 from agent.tables.fit import TypeText
 
+# Names that no column of a table has.
+_TID, _OLD, _DIGITS, _PREFIX, _PLACE, _NUMBER, _VALUE = (
+    quote(f"backroom:{name}") for name in ("tid", "old", "digits", "prefix", "place", "number", "value")
+)
 _TEXT = {"text", "character varying", "character"}
 
 
@@ -66,26 +70,28 @@ async def renumber(
     scope = [each for each in collision.key.columns if each != column]
     scoped = f", {column_list(scope)}" if scope else ""
     pool = " UNION ALL ".join(
-        [f"SELECT {name}::text AS value{scoped} FROM {merge.rows} l"]
-        + [f"SELECT {name}::text AS value{scoped} FROM {each.stage.relation} s" for each in others]
+        [f"SELECT {name}::text AS {_VALUE}{scoped} FROM {merge.rows} l"]
+        + [f"SELECT {name}::text AS {_VALUE}{scoped} FROM {each.stage.relation} s" for each in others]
     )
     same = "".join(f" AND n.{quote(each)} IS NOT DISTINCT FROM p.{quote(each)}" for each in scope)
-    partition = ", ".join(["w.prefix", *(f"w.{quote(each)}" for each in scope)])
+    partition = ", ".join([f"w.{_PREFIX}", *(f"w.{quote(each)}" for each in scope)])
     order = ", ".join(f"w.{quote(each)}" for each in merge.identity)
     digits = "coalesce(substring({value} from '[0-9]{{1,18}}$'), '')"
-    old_digits, pool_digits = digits.format(value=f"s.{name}::text"), digits.format(value="q.value")
+    old_digits, pool_digits = digits.format(value=f"s.{name}::text"), digits.format(value=f"q.{_VALUE}")
+    own = column_list(dict.fromkeys([*merge.identity, *scope]), "s")
     query = (
-        f"WITH w AS (SELECT d.*, CASE WHEN digits = '' THEN old || '-' ELSE left(old, -length(digits)) END AS prefix "
-        f"FROM (SELECT s.ctid AS tid, s.{name}::text AS old, {old_digits} AS digits, "
-        f"{column_list(dict.fromkeys([*merge.identity, *scope]), 's')} FROM {merge.stage.relation} s "
+        f"WITH w AS (SELECT d.*, CASE WHEN {_DIGITS} = '' THEN {_OLD} || '-' ELSE left({_OLD}, -length({_DIGITS})) END "
+        f"AS {_PREFIX} FROM (SELECT s.ctid AS {_TID}, s.{name}::text AS {_OLD}, {old_digits} AS {_DIGITS}, {own} "
+        f"FROM {merge.stage.relation} s "
         f"WHERE s.ctid IN (SELECT staged FROM {collision.relation} c) AND s.{name}::text NOT LIKE '%@%') d "
         f"WHERE NOT EXISTS (SELECT FROM {merge.rows} l WHERE {merge.same_row('l', 'd')})), "
-        f"p AS (SELECT left(q.value, -length({pool_digits})) AS prefix, max({pool_digits}::numeric) AS greatest"
+        f"p AS (SELECT left(q.{_VALUE}, -length({pool_digits})) AS {_PREFIX}, max({pool_digits}::numeric) AS greatest"
         f"{scoped} FROM ({pool}) q WHERE {pool_digits} <> '' GROUP BY 1{scoped}), "
-        f"n AS (SELECT w.*, row_number() OVER (PARTITION BY {partition} ORDER BY {order}) AS place FROM w) "
-        f"SELECT n.tid, n.old, n.prefix || lpad(number, greatest(length(number), length(digits)), '0') AS new, "
-        f"ROW({column_list(merge.identity, 'n')})::text AS row FROM (SELECT n.*, "
-        f"(coalesce(p.greatest, 1) + n.place)::text AS number FROM n LEFT JOIN p ON p.prefix = n.prefix{same}) n"
+        f"n AS (SELECT w.*, row_number() OVER (PARTITION BY {partition} ORDER BY {order}) AS {_PLACE} FROM w), "
+        f"z AS (SELECT n.*, (coalesce(p.greatest, 1) + n.{_PLACE})::text AS {_NUMBER} "
+        f"FROM n LEFT JOIN p ON p.{_PREFIX} = n.{_PREFIX}{same}) "
+        f"SELECT {_TID} AS tid, {_OLD} AS old, ROW({column_list(merge.identity, 'z')})::text AS row, "
+        f"{_PREFIX} || lpad({_NUMBER}, greatest(length({_NUMBER}), length({_DIGITS})), '0') AS new FROM z"
     )
     await connection.execute(f"CREATE TEMP TABLE backroom_numbers ON COMMIT DROP AS {query}")
     clock = ""

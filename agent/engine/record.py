@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from agent.database.merge import UPDATES, Merge, Verdict
 from agent.database.merge_write import by_table
-from agent.database.mirror import going
+from agent.database.mirror import TID, going
 from agent.database.names import qualified, quote
 from agent.database.placeholders import missing_keys
 from agent.database.undo import Change, Recorder
@@ -46,7 +46,7 @@ async def _changing_ids(work: Work, table: Table, merges: Sequence[Merge], recor
         if not merge.stub and merge.identity
     ]
     going_rows = work.victims.get(table.name)
-    stays = f" AND l.ctid NOT IN (SELECT tid FROM {going_rows.relation})" if going_rows else ""
+    stays = f" AND l.ctid NOT IN (SELECT {TID} FROM {going_rows.relation})" if going_rows else ""
     rows = f"{qualified(table)} l JOIN {reading} r ON r.ctid = l.ctid WHERE ({' OR '.join(which)}){stays}"
     await recorder.before(table, Change.UPDATED, rows, now=[f"r.{quote(name)}" for name in table.identity])
 

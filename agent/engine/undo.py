@@ -20,6 +20,7 @@ from agent.database.names import quote
 from agent.database.reflect import reflect
 from agent.database.transaction import Connection, Isolation, commit_surely, open_transaction, transaction_id
 from agent.database.undo import Change, Recorder, undo_columns
+from agent.database.undo_room import make_room
 from agent.database.undo_write import (
     Fate,
     Kept,
@@ -325,6 +326,8 @@ async def _write(work: _Work, plan: UndoPlan, recorder: Recorder, progress: Prog
             own = [f"k.{name}" for name in _quoted(kept.table)]
             await recorder.before(kept.table, Change.UPDATED, reverting_rows(kept), now=own)
         recorder.inserted(kept.table, returned_rows(kept))
+    for kept in work.kept.values():
+        await make_room(work.connection, kept)
     steps = [_return_all, _revert_all, _delete_all] if reverts_first else [_delete_all, _return_all, _revert_all]
     for step in steps:
         await step(work, plan, order, progress)

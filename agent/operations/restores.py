@@ -153,7 +153,7 @@ async def apply_bundle(
     Another restore into the database is waited for, up to ``wait_seconds``.
     """
     record = await history.start_restore(
-        _record(workspace, bundle, conflicts, RUNNING, approver=approver or person(), transfer_id=transfer_id)
+        _record(workspace, bundle, _mode(conflicts, choices), approver=approver or person(), transfer_id=transfer_id)
     )
     running = RunningRestore(workspace, history, record)
     return await running.run(
@@ -243,17 +243,23 @@ async def _planned(
         progress=progress,
     )
     record = await history.start_restore(
-        _record(workspace, bundle, conflicts, RUNNING, approver=approver or person(), transfer_id=transfer_id)
+        _record(workspace, bundle, _mode(conflicts, choices), approver=approver or person(), transfer_id=transfer_id)
     )
     await history.end_restore(record.id, PLANNED, counts=totals(plan), plan_digest=plan.digest)
     return plan
 
 
+def _mode(conflicts: Conflicts, choices: Choices) -> str:
+    """How the history names what was done."""
+    if choices.mirror:
+        return "mirror"
+    return "as-new" if choices.as_new is not None else conflicts.value
+
+
 def _record(
     workspace: Workspace,
     bundle: VerifiedBundle,
-    conflicts: Conflicts,
-    state: str,
+    mode: str,
     *,
     approver: str,
     transfer_id: str | None = None,
@@ -264,8 +270,8 @@ def _record(
         bundle_id=manifest.bundle_id,
         file=workspace.archive.stored_path(bundle.path),
         kind=manifest.kind.value,
-        mode=conflicts.value,
-        state=state,
+        mode=mode,
+        state=RUNNING,
         started_at=utc_now(),
         source_node=manifest.source_node,
         source_device=manifest.source_device,
