@@ -87,7 +87,7 @@ def _keyed(table: Table, identity: tuple[str, ...], ours: str, merges: Sequence[
         f" AND NOT EXISTS (SELECT FROM {merge.stage.relation} s WHERE {merge.same_row(key, 's')})" for merge in merges
     )
     columns = f", {column_list(identity, key)}" if identity else ""
-    return f"SELECT l.ctid AS {TID}{columns} FROM {rows} WHERE {ours}{kept}"
+    return f"SELECT l.ctid AS {TID}{columns} FROM {rows} WHERE ({ours}){kept}"
 
 
 def _keyless(table: Table, ours: str, merges: Sequence[Merge]) -> str:
