@@ -9,6 +9,8 @@ The rules, in the plan's words where it has them:
 - Time is the bundle's signed creation time. One that came more than six hours after it or one hour before it (kept for
   later, history rebuilt, or dated by a wrong clock or a forger) competes only with others of that sort.
 - One dated in the future is kept and counts for nothing until its time has come.
+- Backups that follow the others of their group after more than ``LEAP`` (a clock that jumped, or a long absence: nobody
+  can tell) push none of them out until they reach over ``SETTLED``: till then both compete only among themselves.
 - Never removed: the newest of a group, its last verified one, a pinned one, one in use, an undo bundle.
 - A damaged one fills no period, and is kept until a later one of its group is verified.
 """
@@ -23,6 +25,8 @@ from datetime import datetime, timedelta, tzinfo
 
 PROMPT = timedelta(hours=6)
 CLOCK_TOLERANCE = timedelta(hours=1)
+LEAP = timedelta(days=90)
+SETTLED = timedelta(days=30)
 UNDO = "undo"
 _RULE = re.compile(r"(?:(?P<daily>\d{1,4})d)?\s*(?:(?P<weekly>\d{1,4})w)?\s*(?:(?P<monthly>\d{1,4})m)?")
 
@@ -121,8 +125,22 @@ def decide(
         else:
             lanes[copy.group, copy.prompt].append(copy)
     for (group, _), members in lanes.items():
-        verdicts += _judge(members, rules[group[0]], zone)
+        for lane in _split(members):
+            verdicts += _judge(lane, rules[group[0]], zone)
     return tuple(sorted(verdicts, key=lambda verdict: (verdict.copy.created, verdict.copy.id), reverse=True))
+
+
+def _split(members: Sequence[Copy]) -> tuple[Sequence[Copy], ...]:
+    """The members, or those before and those after a leap that is not settled yet."""
+    ordered = sorted(members, key=lambda copy: copy.created)
+    newest = ordered[-1].created
+    for place in range(len(ordered) - 1, 0, -1):
+        first = ordered[place].created
+        if newest - first >= SETTLED:
+            break
+        if first - ordered[place - 1].created > LEAP:
+            return ordered[:place], ordered[place:]
+    return (ordered,)
 
 
 def _judge(members: Sequence[Copy], rule: Rule, zone: tzinfo) -> list[Verdict]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, tzinfo
+from datetime import date, datetime, timedelta, tzinfo
 from pathlib import Path
 
 from agent.archive.history import History
@@ -13,6 +13,7 @@ from agent.archive.records import INTERRUPTED, RUNNING, STARTED, BackupRecord
 from agent.archive.retention import Copy, Rule, decide
 from agent.archive.trash import FOLDER, throw_away, trash_path
 from agent.config import Config
+from agent.delivery.outbox import Outbox
 from agent.operations.care import follow_renames, look_over
 from agent.operations.inspect import manifest_of
 from agent.operations.workspace import Workspace, utc_now
@@ -20,6 +21,8 @@ from agent.zone import LOCAL
 from protocol.manifest import Kind
 
 RESUMABLE = timedelta(hours=12)  # in which an interrupted transfer may still go on
+DAYS_SEEN = 3  # days on which pruning must have run since a bundle went to the trash, before it is deleted
+KEPT_DAYS = 60
 GONE_PATH = ""  # of a bundle whose file was deleted for good
 
 
@@ -112,12 +115,13 @@ async def plan_prune(
     now = now or utc_now()
     seen = await follow_renames(workspace, history, await look_over(workspace, history))
     records = {record.id: record for record in seen.present if not Path(record.path).is_absolute()}
-    using = await in_use(history, now)
+    using = {**await in_use(history, now), **await asyncio.to_thread(_waiting, workspace)}
     copies = [copy_of(record, using.get(record.id, "")) for record in records.values()]
     verdicts = decide(copies, now=now, zone=zone, rules=rules(workspace.config))
     days = workspace.config.retention.trash_days
     trashed = await history.trashed(f"{FOLDER}/")
-    expired = [each for each in trashed if each.removed_at and each.removed_at + timedelta(days=days) <= now]
+    past = await asyncio.to_thread(_days_of_pruning, workspace)
+    expired = [each for each in trashed if each.removed_at and _expired(each.removed_at, days, now, past)]
     notes = [
         *(f"{record.filename}: its file is gone; it counts for nothing" for record in seen.without_file),
         *(f"{path.name}: the history does not know it (`backroom archive rebuild`)" for path in seen.without_record),
@@ -137,6 +141,7 @@ async def prune(workspace: Workspace, history: History, *, now: datetime | None 
         await _finish_moves(workspace, history)
         plan = await plan_prune(workspace, history, now=now, zone=zone)
         moment = now or utc_now()
+        await asyncio.to_thread(_note_day, workspace, moment)
         removed, left = [], []
         for item in plan.removals:
             problem = await _throw_away(workspace, history, item, moment)
@@ -165,6 +170,38 @@ async def in_use(history: History, now: datetime) -> Mapping[str, str]:
         if transfer.bundle_id is not None:
             using[transfer.bundle_id] = f"a {transfer.mode} with {transfer.peer_name}"
     return using
+
+
+def _waiting(workspace: Workspace) -> dict[str, str]:
+    """The bundles that wait in the queue of deliveries. A failed one may be tried again, so it counts too."""
+    jobs = Outbox(workspace.home.state / "outbox").jobs()
+    return {job.bundle_id: f"a delivery to {job.where}" for job in jobs if job.bundle_id is not None}
+
+
+def _expired(removed: datetime, days: int, now: datetime, past: Sequence[date]) -> bool:
+    """Whether a bundle's days in the trash are over, by the clock and by the days on which pruning ran since.
+
+    A clock that jumps makes one such day, not a week.
+    """
+    since = {*(day for day in past if day > removed.date()), *({now.date()} if now.date() > removed.date() else ())}
+    return removed + timedelta(days=days) <= now and len(since) >= min(days, DAYS_SEEN)
+
+
+def _days_of_pruning(workspace: Workspace) -> tuple[date, ...]:
+    """The last days on which pruning ran."""
+    try:
+        lines = (workspace.home.state / "prune-days").read_text(encoding="utf-8").split()
+        return tuple(date.fromisoformat(line) for line in lines)
+    except (OSError, ValueError):
+        return ()
+
+
+def _note_day(workspace: Workspace, now: datetime) -> None:
+    days = dict.fromkeys((*_days_of_pruning(workspace), now.date()))
+    path = workspace.home.state / "prune-days"
+    temporary = path.with_name(".prune-days")
+    temporary.write_text("\n".join(map(str, list(days)[-KEPT_DAYS:])), encoding="utf-8")
+    temporary.replace(path)
 
 
 def copy_of(record: BackupRecord, using: str = "") -> Copy:

@@ -125,8 +125,23 @@ def test_a_clock_wrong_by_a_year_costs_no_good_backup(name: str, off: timedelta)
         laptop.day(day)
     lines += shown(laptop, laptop.now(START + timedelta(days=449), 22), "forty days after it was set right")
     hold(f"clock-{name}", lines)
-    if off < timedelta(0):
-        assert not during
+    assert not during
+    latest = date(2027, 2, 4)  # the last day before the clock went wrong
+    assert {copy.created.date() for copy in laptop.kept.values() if copy.id in good} >= {latest}
+
+
+def test_after_a_long_absence_the_old_ones_go_once_the_new_ones_reach_over_a_month() -> None:
+    laptop = Laptop()
+    for day in days(100):
+        laptop.day(day)
+    before = set(laptop.kept)
+    back = START + timedelta(days=300)
+    for day in days(30, back):
+        laptop.day(day)
+    assert before <= set(laptop.kept)
+    for day in days(60, back + timedelta(days=30)):
+        laptop.day(day)
+    assert len([each for each in laptop.kept.values() if each.kind == BUSINESS]) <= 30 + 12
 
 
 def test_forged_bundles_of_a_peer_push_nothing_out() -> None:

@@ -136,6 +136,10 @@ async def test_pruning_moves_to_the_trash_and_empties_it_days_later(workspace: W
     again = await prune(workspace, history, now=END, zone=UTC)
     assert not again.removed
     assert not again.deleted
+    jumped = END + timedelta(days=365)  # the clock, not the days: nothing leaves the trash for good yet
+    for _ in range(2):
+        assert not (await prune(workspace, history, now=jumped, zone=UTC)).deleted
+    assert not (await prune(workspace, history, now=END + timedelta(days=1), zone=UTC)).deleted
     late = await prune(workspace, history, now=END + timedelta(days=8), zone=UTC)
     assert {each.id for each in late.deleted} == {each.id for each in done.removed[1:]}
     assert trash(workspace) == set()
