@@ -21,6 +21,7 @@ from agent.engine.apply_work import Work, prepare
 from agent.engine.bundle_file import BundleSource
 from agent.engine.choices import NO_CHOICES, Choices
 from agent.engine.examples import clock_warnings, examples
+from agent.engine.keeping import Keeper, write_undo
 from agent.engine.outdated import dequeue, find_outdated, queues
 from agent.engine.plan import RestorePlan, RestoreResult
 from agent.engine.progress import Progress, Step, silent
@@ -28,7 +29,6 @@ from agent.engine.record import record
 from agent.engine.restore_entries import select_entries
 from agent.engine.restore_errors import DuplicateRows, NotABackup, PlanChanged, UnclearRows, listed
 from agent.engine.restore_staging import stage_entries
-from agent.engine.undo import Keeper, write_undo
 from agent.tables.catalogue import Catalogue
 from agent.tables.infer import classify
 from protocol.manifest import Kind

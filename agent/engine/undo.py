@@ -5,17 +5,12 @@ An undo is a restore of its own: one transaction, a plan with the same digest ru
 
 from __future__ import annotations
 
-import asyncio
-import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
 from time import monotonic
 from typing import Any
 
 from agent.database.exclusive import hold_tables, one_at_a_time
-from agent.database.export import copy_blocks
 from agent.database.names import quote
 from agent.database.reflect import reflect
 from agent.database.transaction import Connection, Isolation, commit_surely, open_transaction, transaction_id
@@ -35,27 +30,21 @@ from agent.database.undo_write import (
     revert_rows,
     reverting_rows,
 )
-from agent.engine.backup import Origin, Sink
 from agent.engine.bundle_file import BundleSource
+from agent.engine.keeping import Keeper, write_undo
 from agent.engine.plan import TableCounts, plan_digest
 from agent.engine.progress import Progress, Step, silent
 from agent.engine.restore_errors import CountsDiffer, PlanChanged, RestoreError, listed
 from agent.engine.restore_staging import copy_entries
-from agent.tables.catalogue import Catalogue, TableClass
+from agent.tables.catalogue import Catalogue
 from agent.tables.infer import Classification, classify
 from agent.tables.order import insert_order
 from agent.tables.schema import Schema, Table
-from protocol.frames import encode_frame
-from protocol.limits import BUNDLE_VERSION
-from protocol.manifest import BusinessRef, ColumnEntry, Kind, Manifest, Options, Section, TableEntry
+from protocol.manifest import BusinessRef, Kind, Manifest
 from protocol.refusal import foreign_device_state
-from protocol.writer import BundleWriter
 
 _DOING = "The undo"
 _EXAMPLES = 5
-_SECTIONS = {TableClass.BUSINESS: Section.BUSINESS, TableClass.UNCLASSIFIED: Section.UNCLASSIFIED}
-
-OpenSink = Callable[[Manifest], AbstractAsyncContextManager[Sink]]
 
 
 class NotAnUndo(RestoreError):
@@ -76,75 +65,6 @@ class ChangedSince(RestoreError):
 class StillNeeded(RestoreError):
     code = "still-needed"
     hint = "Rows made since then refer to rows that would go. Delete them in the platform first, or keep the restore."
-
-
-@dataclass(frozen=True, slots=True)
-class Keeper:
-    """How a restore keeps its undo bundle: who seals it, where it goes, and the present time.
-
-    ``open_sink`` must have the file safe on the disk when its block ends: the database commits after that.
-    """
-
-    origin: Origin
-    open_sink: OpenSink
-    now: Callable[[], datetime]
-
-
-async def write_undo(
-    recorder: Recorder,
-    connection: Connection,
-    schema: Schema,
-    classification: Classification,
-    keeper: Keeper,
-    *,
-    business: BusinessRef | None,
-    server_version: str,
-) -> Manifest | None:
-    """Seal what the recorder kept into an undo bundle; None where the transaction changed nothing."""
-    entries = [
-        _entry(table, rows, classification) for table in recorder.tables if (rows := await recorder.count(table))
-    ]
-    if not entries:
-        return None
-    enums = {column.enum for entry in entries for column in entry.columns if column.enum}
-    manifest = Manifest(
-        version=BUNDLE_VERSION,
-        bundle_id=str(uuid.uuid4()),
-        kind=Kind.UNDO,
-        shop_id=keeper.origin.shop_id,
-        shop_name=keeper.origin.shop_name,
-        source_node=keeper.origin.node_id,
-        source_device=keeper.origin.device,
-        target_node=keeper.origin.node_id,
-        business=business,
-        created=keeper.now(),
-        created_by=keeper.origin.created_by,
-        options=Options(),
-        schema_fingerprint=schema.fingerprint(),
-        server_version=server_version,
-        enums={name: schema.enums[name] for name in sorted(enums)},
-        tables=tuple(entries),
-    )
-    writer = BundleWriter(manifest)
-    async with keeper.open_sink(manifest) as sink:
-        await sink.write(writer.header())
-        for index, entry in enumerate(manifest.tables):
-            query = recorder.query(schema.tables[entry.table])
-            async for block, rows in copy_blocks(connection, query):
-                frame = await asyncio.to_thread(encode_frame, index, rows, block, compress=True)
-                await sink.write(writer.frame(frame))
-        await sink.write(await asyncio.to_thread(writer.seal, keeper.origin.sign, keeper.origin.certificate))
-    return manifest
-
-
-def _entry(table: Table, rows: int, classification: Classification) -> TableEntry:
-    own = {column.name: column for column in table.stored_columns}
-    columns = tuple(
-        ColumnEntry(name, own[name].type, own[name].enum) if name in own else ColumnEntry(name, "text")
-        for name in undo_columns(table)
-    )
-    section = _SECTIONS.get(classification.rule(table.name).table_class, Section.DEVICE)
-    return TableEntry(table.name, section, columns, (), rows)
 
 
 @dataclass(frozen=True, slots=True)

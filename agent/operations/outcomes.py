@@ -16,8 +16,8 @@ from agent.archive.records import APPLIED, FAILED, INTERRUPTED, REFUSED, BackupR
 from agent.archive.writer import Writer
 from agent.database.transaction import CommitUnknown, outcome
 from agent.engine.backup import Sink
+from agent.engine.keeping import Keeper
 from agent.engine.restore_errors import RestoreError
-from agent.engine.undo import Keeper
 from agent.operations.backups import backup_record
 from agent.operations.errors import OperationError
 from agent.operations.workspace import Workspace, utc_now

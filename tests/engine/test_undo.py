@@ -9,8 +9,9 @@ import pytest
 
 from agent.database.merge import Conflicts
 from agent.engine.bundle_file import VerifiedBundle, verify_bundle
+from agent.engine.keeping import Keeper
 from agent.engine.restore_errors import NotABackup, PlanChanged
-from agent.engine.undo import ChangedSince, Keeper, NotAnUndo, StillNeeded, TableGone, plan_undo, undo
+from agent.engine.undo import ChangedSince, NotAnUndo, StillNeeded, TableGone, plan_undo, undo
 from protocol.errors import ForeignDeviceState
 from protocol.manifest import Kind
 from tests.conftest import MakeDatabase
