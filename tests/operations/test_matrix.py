@@ -133,7 +133,13 @@ async def serving(laptop: Laptop) -> AsyncIterator[PeerServer]:
     workspace = Workspace(Home(laptop.home))
     async with workspace.history() as history:
         reception, trust = Reception(workspace, history), TrustDesk(workspace, history)
-        limits = ServerLimits(uploads=10_000, uploads_per_peer=10_000, pulls_per_peer=10_000)
+        limits = ServerLimits(
+            connections=10_000,
+            connections_per_peer=10_000,
+            uploads=10_000,
+            uploads_per_peer=10_000,
+            pulls_per_peer=10_000,
+        )
         async with PeerServer(workspace.store, reception, host="127.0.0.1", limits=limits, trust=trust) as server:
             yield server
 
