@@ -11,7 +11,6 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass
 
 from agent.database.names import quote
-from agent.database.scope import Scope
 from agent.database.transaction import Connection
 
 RANGES = 4096
@@ -86,12 +85,6 @@ async def existing_keys(connection: Connection, rows: Rows, question: Question, 
         list(keys),
     )
     return frozenset(row["key"] for row in found)
-
-
-async def forget_scope(connection: Connection, scope: Scope) -> None:
-    """Empty the scope tables, so that they can be filled again in the same snapshot."""
-    for table in scope.rules.tables:
-        await connection.execute(f"DELETE FROM {scope.scope_table(table)}")
 
 
 _SUMS = (

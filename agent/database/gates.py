@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import asyncpg
 
 from agent.database.names import qualified, quote
 from agent.database.ownership import NEVER
-from agent.database.scope import How, Scope
+from agent.database.scope import SCOPE_TABLE, How, Scope, Source
 from agent.tables.catalogue import TableClass
 from agent.tables.scope import NeedEdge
 
@@ -40,43 +41,47 @@ async def closure(connection: asyncpg.Connection, scope: Scope, *, unclassified:
     findings = []
     for edge in scope.rules.needs:
         if scope.scoped(edge.parent):
-            rows = await connection.fetchval(_missing_sql(scope, edge))
+            rows = await _total(
+                connection, [_missing_sql(scope, edge, child) for child in scope.sources(edge.child, "c")]
+            )
             what = f"refer to rows of {edge.parent} that are not included"
             findings += [Finding("closure", edge.child, edge.columns, rows, what)] if rows else []
     for edge in scope.rules.outside:
         target = scope.classification.rule(edge.parent).table_class
         if _may_stay_behind(target, edge, unclassified):
             continue
-        source = scope.source(edge.child, "c")
-        rows = await connection.fetchval(f"SELECT count(*) FROM {source.where(_all_set(edge, 'c'))}")
+        sources = scope.sources(edge.child, "c")
+        rows = await _total(
+            connection, [f"SELECT count(*) FROM {child.where(_all_set(edge, 'c'))}" for child in sources]
+        )
         what = f"refer to {edge.parent}, which is {target} and does not travel"
         findings += [Finding("closure", edge.child, edge.columns, rows, what)] if rows else []
     return findings
 
 
-def _missing_sql(scope: Scope, edge: NeedEdge) -> str:
-    """How many included rows of the child refer to a row of the parent that has no line in its scope table."""
-    columns = ", ".join(f"c.{quote(column)}" for column in edge.columns)
+async def _total(connection: asyncpg.Connection, counts: Sequence[str]) -> int:
+    """The sum of what these queries count."""
+    return sum([await connection.fetchval(sql) for sql in counts])
+
+
+def _missing_sql(scope: Scope, edge: NeedEdge, child: Source) -> str:
+    """How many of these rows of the child refer to a row of the parent that exists and is in none of its sources."""
     pairs = list(zip(edge.columns, edge.parent_columns, strict=True))
-    parent = f"{qualified(scope.schema.tables[edge.parent])} p"
-    left_out = (
-        f"LEFT JOIN {scope.scope_table(edge.parent)} s ON s.tid = p.ctid AND s.oid = p.tableoid WHERE s.oid IS NULL"
-    )
-    child = scope.source(edge.child, "c")
-    if scope.all_but_theirs:
+    relation = qualified(scope.schema.tables[edge.parent])
+    if scope.ownership.all_but:
         # Few rows are left out: begin with those.
         join = " AND ".join(f"n.k{place} = c.{quote(ours)}" for place, (ours, _) in enumerate(pairs))
         keys = ", ".join(f"p.{quote(theirs)} AS k{place}" for place, (_, theirs) in enumerate(pairs))
         return (
-            f"WITH n AS MATERIALIZED (SELECT {keys} FROM {parent} {left_out}) "
+            f"WITH n AS MATERIALIZED (SELECT {keys} FROM {relation} p LEFT JOIN {SCOPE_TABLE} s "
+            f"ON s.place = {scope.place(edge.parent)} AND s.tid = p.ctid AND s.oid = p.tableoid "
+            f"WHERE NOT {scope.own(edge.parent, 'p')} AND s.oid IS NULL) "
             f"SELECT count(*) FROM {child.where(f'EXISTS (SELECT FROM n WHERE {join})')}"
         )
-    join = " AND ".join(f"p.{quote(theirs)} = n.{quote(ours)}" for ours, theirs in pairs)
-    return (
-        "SELECT coalesce(sum(n.many), 0)::bigint "
-        f"FROM (SELECT {columns}, count(*) AS many FROM {child.where(_all_set(edge, 'c'))} GROUP BY {columns}) n "
-        f"JOIN {parent} ON {join} {left_out}"
-    )
+    same = " AND ".join(f"p.{quote(theirs)} = c.{quote(ours)}" for ours, theirs in pairs)
+    included = [f"NOT EXISTS (SELECT FROM {parent.where(same)})" for parent in scope.sources(edge.parent, "p")]
+    exists = f"EXISTS (SELECT FROM {relation} p WHERE {same})"
+    return f"SELECT count(*) FROM {child.where(*included, exists)}"
 
 
 def _may_stay_behind(target: TableClass, edge: NeedEdge, unclassified: bool) -> bool:
@@ -98,9 +103,12 @@ async def leak(connection: asyncpg.Connection, scope: Scope) -> list[Finding]:
         theirs = scope.ownership.theirs(table, "t")
         if theirs == NEVER or rule.whole:
             continue
-        source = scope.source(table, "t")
-        rows = await connection.fetchval(
-            f"SELECT count(*) FROM {source.where(f'{source.how} < {How.STUB:d} AND {theirs}')}"
+        rows = await _total(
+            connection,
+            [
+                f"SELECT count(*) FROM {source.where(f'{source.how} < {How.STUB:d}', theirs)}"
+                for source in scope.sources(table)
+            ],
         )
         if rows:
             columns = rule.travels_with or rule.owners

@@ -1,26 +1,28 @@
-"""Which rows a backup takes, found by set-based SQL in one snapshot (DESIGN section 2).
+"""Which rows a backup takes, as sources of SQL (DESIGN section 2). ``agent.database.scope_walk`` finds them.
 
-Each table that is not taken whole has a scope table: temporary, one line for each included row with its address in
+Most rows are in because of whose they are, and a condition tells those (:meth:`Ownership.own`): nothing is kept of
+them. The few others, shared rows and stubs, each have a line in the scope table: temporary, with the row's address in
 the snapshot (``tableoid``, ``ctid``: they cannot move while the snapshot is held, and work for tables without a key)
-and how it came in. The tables are made before the transaction, because that one is read-only: nothing in a backup can
-change a row of the platform, whatever the SQL here says.
+and how it came in. It is made before the transaction, because that one is read-only: nothing in a backup can change a
+row of the platform, whatever the SQL here says.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
 import asyncpg
 
-from agent.database.names import qualified, quote
+from agent.database.names import qualified
 from agent.database.ownership import NEVER, Ownership
 from agent.tables.infer import Classification
 from agent.tables.schema import Schema
-from agent.tables.scope import NeedEdge, ScopeRules, TravelEdge
+from agent.tables.scope import ScopeRules
 
-_ANALYZE_FROM = 1000
+SCOPE_TABLE = "pg_temp.backroom_scope"
 
 
 class How(IntEnum):
@@ -41,37 +43,35 @@ class Counted:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where the included rows of a table are: a FROM clause with the row as ``t``, and how each came in as SQL."""
+    """Some of the included rows of a table: a FROM clause, a condition, and how each row came in as SQL."""
 
     clause: str
+    condition: str
     how: str
 
-    def where(self, condition: str) -> str:
-        """The FROM clause with a condition."""
-        return f"{self.clause} WHERE {condition}"
+    def where(self, *conditions: str) -> str:
+        """FROM clause and condition, with more conditions."""
+        return f"{self.clause} WHERE {' AND '.join((self.condition, *conditions))}"
 
 
-def scope_table(position: int) -> str:
-    """The name of the scope table of the table at ``position`` among the scope's tables."""
-    return f"pg_temp.backroom_scope_{position}"
+async def prepare_scope(connection: asyncpg.Connection) -> None:
+    """Make the scope table, empty. To be called outside a read-only transaction."""
+    await connection.execute(
+        "CREATE TEMP TABLE IF NOT EXISTS backroom_scope (place smallint NOT NULL, oid oid NOT NULL, tid tid NOT NULL, "
+        "how smallint NOT NULL, round smallint NOT NULL, PRIMARY KEY (place, tid, oid)); "
+        f"TRUNCATE {SCOPE_TABLE}"
+    )
 
 
-async def prepare_scope(connection: asyncpg.Connection, tables: Iterable[str]) -> None:
-    """Make empty scope tables for these tables, in this order. To be called outside a read-only transaction."""
-    statements = [
-        f"CREATE TEMP TABLE IF NOT EXISTS backroom_scope_{position} "
-        "(oid oid NOT NULL, tid tid NOT NULL, how smallint NOT NULL, round smallint NOT NULL, PRIMARY KEY (oid, tid));"
-        f"TRUNCATE pg_temp.backroom_scope_{position};"
-        for position, _ in enumerate(tables)
-    ]
-    if statements:
-        await connection.execute("".join(statements))
+async def forget_scope(connection: asyncpg.Connection) -> None:
+    """Empty the scope table, so that it can be filled again in the same snapshot."""
+    await connection.execute(f"DELETE FROM {SCOPE_TABLE}")
 
 
 class Scope:
     """The rows of one backup. ``complete`` are the tables of which every row is in, with how they count.
 
-    ``all_but_theirs`` says that the walk began with every row that is not of a business left out.
+    ``lines`` counts the lines of each table in the scope table.
     """
 
     def __init__(
@@ -87,192 +87,68 @@ class Scope:
         self.rules = rules
         self.ownership = ownership
         self.complete = dict(complete)
-        self.all_but_theirs = False
-        self._positions = {name: place for place, name in enumerate(rules.tables)}
+        self.lines: Counter[str] = Counter()
+        self._places = {name: place for place, name in enumerate(rules.tables)}
 
     def scoped(self, table: str) -> bool:
-        """Whether the table has a scope table (else it is complete, or not in the backup at all)."""
-        return table in self._positions and table not in self.complete
+        """Whether some rows of the table may be out (else it is complete, or not in the backup at all)."""
+        return table in self._places and table not in self.complete
 
-    def scope_table(self, table: str) -> str:
-        return scope_table(self._positions[table])
+    def place(self, table: str) -> int:
+        """The number of a scoped table in the scope table."""
+        return self._places[table]
 
-    def source(self, table: str, alias: str = "t") -> Source:
-        """The included rows of a table, ``alias`` for the row."""
-        relation = qualified(self.schema.tables[table])
-        if not self.scoped(table):
-            return Source(f"{relation} {alias}", str(int(self.complete.get(table, How.OWN))))
+    def own(self, table: str, alias: str) -> str:
+        """The rows that are in because of whose they are, or because all are; boolean SQL, never NULL."""
+        return self.ownership.own(table, alias) if self.scoped(table) else "true"
+
+    def begun(self, table: str, alias: str) -> Source | None:
+        """The rows that are in without a line."""
+        own = self.own(table, alias)
+        if own == NEVER:
+            return None
+        how = self.complete.get(table, How.OWN)
+        return Source(f"{qualified(self.schema.tables[table])} {alias}", own, str(int(how)))
+
+    def added(self, table: str, alias: str) -> Source | None:
+        """The rows that have a line."""
+        if not self.lines[table]:
+            return None
         scope = f"{alias}_scope"
         return Source(
-            f"{relation} {alias} JOIN {self.scope_table(table)} {scope} "
+            f"{qualified(self.schema.tables[table])} {alias} JOIN {SCOPE_TABLE} {scope} "
             f"ON {scope}.tid = {alias}.ctid AND {scope}.oid = {alias}.tableoid",
+            f"{scope}.place = {self.place(table)}",
             f"{scope}.how",
+        )
+
+    def sources(self, table: str, alias: str = "t", *, stubs: bool | None = None) -> tuple[Source, ...]:
+        """The included rows of a table, each in one of the sources; ``stubs`` asks for those alone, or the others."""
+        found = [] if stubs else [self.begun(table, alias)]
+        added = self.added(table, alias)
+        if added and stubs is not None:
+            which = f"{added.how} {'=' if stubs else '<'} {How.STUB:d}"
+            added = Source(added.clause, f"{added.condition} AND {which}", added.how)
+        return tuple(source for source in (*found, added) if source)
+
+    def selected(self, table: str, columns: str, *, stubs: bool) -> str:
+        """A query of these columns (of ``t``) of the table's stubs, or of its other rows."""
+        parts = [f"SELECT {columns} FROM {source.where()}" for source in self.sources(table, stubs=stubs)]
+        return (
+            " UNION ALL ".join(parts) or f"SELECT {columns} FROM {qualified(self.schema.tables[table])} t WHERE false"
         )
 
     async def count(self, connection: asyncpg.Connection, tables: Iterable[str]) -> dict[str, Counted]:
         """Exact rows of each table in the scope, stubs apart."""
+        lines = await connection.fetch(
+            f"SELECT place, count(*) FILTER (WHERE how < {How.STUB:d}) AS rows, "
+            f"count(*) FILTER (WHERE how = {How.STUB:d}) AS stubs FROM {SCOPE_TABLE} GROUP BY place"
+        )
+        added = {line["place"]: Counted(line["rows"], line["stubs"]) for line in lines}
         counted = {}
         for table in tables:
-            if self.scoped(table):
-                row = await connection.fetchrow(
-                    f"SELECT count(*) FILTER (WHERE how < {How.STUB:d}) AS rows, "
-                    f"count(*) FILTER (WHERE how = {How.STUB:d}) AS stubs FROM {self.scope_table(table)}"
-                )
-            else:
-                row = await connection.fetchrow(
-                    f"SELECT count(*) AS rows, 0 AS stubs FROM {qualified(self.schema.tables[table])}"
-                )
-            assert row is not None
-            counted[table] = Counted(rows=row["rows"], stubs=row["stubs"])
+            begun = self.begun(table, "t")
+            rows = await connection.fetchval(f"SELECT count(*) FROM {begun.where()}") if begun else 0
+            more = added.get(self.place(table), Counted(0, 0)) if self.scoped(table) else Counted(0, 0)
+            counted[table] = Counted(rows + more.rows, more.stubs)
         return counted
-
-
-async def fill_business_scope(connection: asyncpg.Connection, scope: Scope, business: str) -> None:
-    """Fill the scope tables with one business (its id as text) and all that comes along, to a fixpoint."""
-    table = scope.classification.businesses
-    primary = scope.schema.tables[table].primary_key
-    assert primary is not None
-    await connection.execute(
-        f"INSERT INTO {scope.scope_table(table)} SELECT t.tableoid, t.ctid, {How.OWN:d}, 0 "
-        f"FROM {qualified(scope.schema.tables[table])} t WHERE t.{quote(primary.columns[0])}::text = $1",
-        business,
-    )
-    await _walk(connection, scope, {table} | set(scope.complete), scope.rules.travels, scope.rules.needs)
-
-
-async def fill_full_scope(connection: asyncpg.Connection, scope: Scope) -> None:
-    """Fill the scope tables with everything but the rows of the businesses left out, then with what those rows need.
-
-    Tables of which no row is left out are marked complete.
-    """
-    started = set()
-    for table in scope.rules.tables:
-        relation = qualified(scope.schema.tables[table])
-        theirs = scope.ownership.theirs(table, "t")
-        if theirs == NEVER or not await connection.fetchval(f"SELECT EXISTS (SELECT FROM {relation} t WHERE {theirs})"):
-            scope.complete[table] = How.OWN
-        else:
-            rows = await _execute(
-                connection,
-                f"INSERT INTO {scope.scope_table(table)} SELECT t.tableoid, t.ctid, {How.OWN:d}, 0 "
-                f"FROM {relation} t WHERE NOT {theirs}",
-            )
-            if rows >= _ANALYZE_FROM:
-                await connection.execute(f"ANALYZE {scope.scope_table(table)}")
-            started.add(table)
-    if started:
-        scope.all_but_theirs = True
-        await _walk(connection, scope, started | set(scope.complete), (), scope.rules.needs)
-
-
-async def _walk(
-    connection: asyncpg.Connection,
-    scope: Scope,
-    started: set[str],
-    travels: Iterable[TravelEdge],
-    needs: Iterable[NeedEdge],
-) -> None:
-    """Follow the edges whose source gained rows in the last round, until no table gains any."""
-    travels = [edge for edge in travels if scope.scoped(edge.child)]
-    needs = [edge for edge in needs if scope.scoped(edge.parent)]
-    gained = started
-    grown: dict[str, int] = dict.fromkeys(scope.rules.tables, 0)
-    current = 0
-    while gained:
-        current += 1
-        gains: set[str] = set()
-        for travel in travels:
-            if travel.parent in gained and await _insert(
-                connection, _travel_sql(scope, travel, current), grown, travel.child
-            ):
-                gains.add(travel.child)
-        for need in needs:
-            if need.child in gained and await _insert(connection, _need_sql(scope, need, current), grown, need.parent):
-                gains.add(need.parent)
-        for table in gains:
-            # Without statistics the planner takes a scope for a handful of rows and walks it in nested loops.
-            if grown[table] >= _ANALYZE_FROM:
-                await connection.execute(f"ANALYZE {scope.scope_table(table)}")
-                grown[table] = 0
-        gained = gains
-
-
-async def _insert(connection: asyncpg.Connection, sql: str, grown: dict[str, int], table: str) -> bool:
-    rows = await _execute(connection, sql)
-    grown[table] += rows
-    return rows > 0
-
-
-async def _execute(connection: asyncpg.Connection, sql: str) -> int:
-    """Run an INSERT; returns how many rows it made or changed."""
-    return int((await connection.execute(sql)).rpartition(" ")[2])
-
-
-def _frontier(scope: Scope, table: str, alias: str, current: int) -> tuple[Source, str]:
-    """The rows that the table gained in the round before, and the condition for them."""
-    source = scope.source(table, alias)
-    return source, f"{alias}_scope.round = {current - 1}" if scope.scoped(table) else "true"
-
-
-def _upsert(scope: Scope, table: str, select: str) -> str:
-    target = scope.scope_table(table)
-    return (
-        f"INSERT INTO {target} AS kept (oid, tid, how, round) {select} "
-        "ON CONFLICT (oid, tid) DO UPDATE SET how = excluded.how, round = excluded.round WHERE excluded.how < kept.how"
-    )
-
-
-def _not_yet(scope: Scope, table: str, alias: str, how: str) -> str:
-    """A join that keeps the rows ``alias`` which are not in, or only by a weaker word: most of what is found again is.
-
-    Each row is found once at most: what an edge points at is unique.
-    """
-    return (
-        f"LEFT JOIN {scope.scope_table(table)} known ON known.tid = {alias}.ctid AND known.oid = {alias}.tableoid "
-        f"WHERE (known.oid IS NULL OR known.how > {how})"
-    )
-
-
-def _travel_sql(scope: Scope, edge: TravelEdge, current: int) -> str:
-    parent, condition = _frontier(scope, edge.parent, "p", current)
-    child = qualified(scope.schema.tables[edge.child])
-    conditions = [condition, f"{parent.how} < {How.STUB:d}"]
-    conditions += [f"c.{quote(column)} IS NULL" for column in edge.unset]
-    if edge.equal:
-        # A shared row brings only what no other business owns with it.
-        conditions.append(f"({parent.how} = {How.OWN:d} OR NOT {scope.ownership.theirs(edge.child, 'c')})")
-    return _upsert(
-        scope,
-        edge.child,
-        f"SELECT c.tableoid, c.ctid, {parent.how}, {current} FROM {parent.clause} "
-        f"JOIN {child} c ON c.{quote(edge.column)} = p.{quote(edge.parent_column)} "
-        f"{_not_yet(scope, edge.child, 'c', parent.how)} AND {' AND '.join(conditions)}",
-    )
-
-
-def _need_sql(scope: Scope, edge: NeedEdge, current: int) -> str:
-    child, condition = _frontier(scope, edge.child, "c", current)
-    parent = qualified(scope.schema.tables[edge.parent])
-    pairs = zip(edge.columns, edge.parent_columns, strict=True)
-    join = " AND ".join(f"p.{quote(theirs)} = n.{quote(ours)}" for ours, theirs in pairs)
-    columns = ", ".join(f"c.{quote(column)}" for column in edge.columns)
-    theirs = scope.ownership.theirs(edge.parent, "p")
-    if scope.all_but_theirs:
-        # All other rows are in: look for the few that are not, instead of through all that refer to something.
-        needed = " AND ".join(
-            f"c.{quote(ours)} = p.{quote(key)}" for ours, key in zip(edge.columns, edge.parent_columns, strict=True)
-        )
-        return _upsert(
-            scope,
-            edge.parent,
-            f"SELECT p.tableoid, p.ctid, {How.STUB:d}, {current} FROM {parent} p "
-            f"WHERE {theirs} AND EXISTS (SELECT FROM {child.where(f'{condition} AND {needed}')})",
-        )
-    how = str(int(How.SHARED)) if theirs == NEVER else f"CASE WHEN {theirs} THEN {How.STUB:d} ELSE {How.SHARED:d} END"
-    return _upsert(
-        scope,
-        edge.parent,
-        f"SELECT p.tableoid, p.ctid, {how}, {current} "
-        f"FROM (SELECT DISTINCT {columns} FROM {child.where(condition)}) n JOIN {parent} p ON {join} "
-        f"{_not_yet(scope, edge.parent, 'p', how)}",
-    )

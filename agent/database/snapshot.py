@@ -14,7 +14,7 @@ from agent.database.errors import LockTimeout, NoRights, SchemaChanged, translat
 from agent.database.names import qualified
 from agent.database.reflect import reflect
 from agent.database.scope import prepare_scope
-from agent.tables.catalogue import Catalogue, TableClass
+from agent.tables.catalogue import Catalogue
 from agent.tables.infer import Classification, classify
 from agent.tables.schema import Schema
 
@@ -32,11 +32,6 @@ class Snapshot:
     server_version: str
 
 
-def scoped_tables(classification: Classification) -> tuple[str, ...]:
-    """The tables that may need a scope table: all business tables, in the order of ``scope_rules``."""
-    return classification.of_class(TableClass.BUSINESS)
-
-
 @asynccontextmanager
 async def open_snapshot(
     url: str,
@@ -45,7 +40,7 @@ async def open_snapshot(
     *,
     doing: str,
 ) -> AsyncIterator[Snapshot]:
-    """A snapshot with scope tables ready. ``reads`` names the tables to be read; ``doing`` starts error sentences.
+    """A snapshot with the scope table ready. ``reads`` names the tables to be read; ``doing`` starts error sentences.
 
     Like pg_dump it locks the tables before the snapshot is taken: a table that is rewritten or truncated meanwhile
     would look empty in it. Raises errors of ``agent.database.errors``; the connection is closed in every case.
@@ -96,7 +91,7 @@ async def _locked_snapshot(
         classification = classify(before, catalogue)
         names = sorted(reads(classification))
         _check_readable(before, names, doing)
-        await prepare_scope(connection, scoped_tables(classification))
+        await prepare_scope(connection)
         await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         relations = ", ".join(qualified(before.tables[name]) for name in names)
         try:

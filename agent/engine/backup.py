@@ -19,7 +19,8 @@ from agent.database.export import copy_blocks
 from agent.database.gates import Finding, closure, leak
 from agent.database.names import column_list
 from agent.database.ownership import Ownership
-from agent.database.scope import How, Scope, fill_business_scope, fill_full_scope
+from agent.database.scope import How, Scope
+from agent.database.scope_walk import fill_business_scope, fill_full_scope
 from agent.database.snapshot import Snapshot, open_snapshot
 from agent.engine.errors import GateFailed, NothingToBackUp, RowTooLarge
 from agent.engine.progress import Progress, Step, silent
@@ -159,7 +160,7 @@ async def choose_rows(snapshot: Snapshot, request: BackupRequest) -> tuple[Busin
         business = find_business(businesses, request.business)
         ownership = Ownership(schema, classification, (business.id,))
         scope = Scope(schema, classification, rules, ownership, dict.fromkeys(rules.whole, How.SHARED))
-        await fill_business_scope(snapshot.connection, scope, business.id)
+        await fill_business_scope(snapshot.connection, scope)
         return business, scope
     left_out = () if request.include_demo else tuple(business.id for business in businesses if business.is_demo)
     complete = dict.fromkeys(rules.tables, How.OWN) if not left_out else {}
@@ -282,9 +283,4 @@ async def _frames(
 
 
 def _select(scope: Scope, entry: TableEntry) -> str:
-    source = scope.source(entry.table)
-    columns = column_list((column.name for column in entry.columns), "t")
-    if not scope.scoped(entry.table):
-        return f"SELECT {columns} FROM {source.clause}"
-    which = f"{source.how} {'=' if entry.stub else '<'} {How.STUB:d}"
-    return f"SELECT {columns} FROM {source.where(which)}"
+    return scope.selected(entry.table, column_list((column.name for column in entry.columns), "t"), stubs=entry.stub)

@@ -10,12 +10,12 @@ from agent.database.digests import (
     Question,
     Rows,
     existing_keys,
-    forget_scope,
     range_digests,
     row_digests,
     table_digest,
 )
-from agent.database.scope import How, Scope, fill_business_scope
+from agent.database.scope import Scope, forget_scope
+from agent.database.scope_walk import fill_business_scope
 from agent.database.snapshot import Snapshot, open_snapshot
 from agent.database.staging import create_text_stage
 from agent.database.transaction import Connection, Isolation, open_transaction
@@ -63,7 +63,7 @@ class _DatabaseSide:
 class LiveSide(_DatabaseSide):
     """One business in this laptop's database, as a backup would take it, stubs left out."""
 
-    def __init__(self, snapshot: Snapshot, scope: Scope, business: str) -> None:
+    def __init__(self, snapshot: Snapshot, scope: Scope) -> None:
         tables = [snapshot.schema.tables[name] for name in tables_to_read(Kind.BUSINESS, snapshot.classification)]
         super().__init__(
             snapshot.connection,
@@ -72,7 +72,6 @@ class LiveSide(_DatabaseSide):
         )
         self._snapshot = snapshot
         self._scope = scope
-        self._business = business
         self._core: Scope | None = None
 
     def stream(self, question: Question, ranges: Sequence[int] | None = None) -> AsyncGenerator[tuple[str, str], None]:
@@ -87,9 +86,9 @@ class LiveSide(_DatabaseSide):
         """The rows that are in without the reference tables being taken whole; the other scope is gone then."""
         if self._core is None:
             scope = self._scope
-            await forget_scope(self._connection, scope)
+            await forget_scope(self._connection)
             self._core = Scope(scope.schema, scope.classification, scope.rules, scope.ownership, {})
-            await fill_business_scope(self._connection, self._core, self._business)
+            await fill_business_scope(self._connection, self._core)
         return self._core
 
 
@@ -101,8 +100,7 @@ def live_shape(table: Table, classification: Classification) -> TableShape:
 
 
 def _live_rows(scope: Scope, table: str) -> Rows:
-    source = scope.source(table)
-    return Rows(source.where(f"{source.how} < {How.STUB:d}") if scope.scoped(table) else source.clause)
+    return Rows(f"({scope.selected(table, 't.*', stubs=False)}) t")
 
 
 @asynccontextmanager
@@ -118,7 +116,7 @@ async def live_side(url: str, catalogue: Catalogue, business: str) -> AsyncItera
     async with open_snapshot(url, catalogue, reads, doing=_DOING) as snapshot:
         found, scope = await choose_rows(snapshot, BackupRequest(Kind.BUSINESS, business))
         assert found is not None
-        yield LiveSide(snapshot, scope, found.id)
+        yield LiveSide(snapshot, scope)
 
 
 @asynccontextmanager

@@ -182,8 +182,8 @@ async def test_a_schema_that_changes_meanwhile_is_read_again(shop: Database, mon
 async def test_a_schema_that_never_rests_is_an_error(shop: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     real = prepare_scope
 
-    async def migrating(connection: object, tables: object) -> None:
-        await real(connection, tables)  # type: ignore[arg-type]
+    async def migrating(connection: object) -> None:
+        await real(connection)  # type: ignore[arg-type]
         async with shop.connect() as other:
             number = await other.fetchval("SELECT count(*) FROM pg_class WHERE relname LIKE 'extra%'")
             await other.execute(f"CREATE TABLE extra{number} (id int)")
@@ -195,8 +195,8 @@ async def test_a_schema_that_never_rests_is_an_error(shop: Database, monkeypatch
 async def test_a_table_dropped_before_it_is_locked(shop: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     real = prepare_scope
 
-    async def dropping(connection: object, tables: object) -> None:
-        await real(connection, tables)  # type: ignore[arg-type]
+    async def dropping(connection: object) -> None:
+        await real(connection)  # type: ignore[arg-type]
         async with shop.connect() as other:
             await other.execute("DROP TABLE IF EXISTS cards")
 

@@ -1,0 +1,241 @@
+"""Filling a scope by set-based SQL, to a fixpoint, in one snapshot (DESIGN section 2).
+
+The rows with which a backup begins need no walk: a condition tells them. So travel edges are walked from shared rows
+alone, and from the beginning only the needs lead on: one pass over the own rows of a table for all of its references.
+Then each round follows the edges whose source gained rows in the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import asyncpg
+
+from agent.database.names import qualified, quote
+from agent.database.ownership import NEVER
+from agent.database.scope import SCOPE_TABLE, How, Scope, Source
+from agent.tables.scope import NeedEdge, TravelEdge
+
+_ANALYZE_FROM = 1000
+_AT_ONCE = 8
+
+
+async def fill_business_scope(connection: asyncpg.Connection, scope: Scope) -> None:
+    """Add to the rows of the business (those that are its own) all that comes along, to a fixpoint."""
+    await _Walk(connection, scope).run(scope.rules.travels, scope.rules.needs)
+
+
+async def fill_full_scope(connection: asyncpg.Connection, scope: Scope) -> None:
+    """Add what is needed to everything but the rows of the businesses left out.
+
+    Tables of which no row is left out are marked complete.
+    """
+    for table in scope.rules.tables:
+        theirs = scope.ownership.theirs(table, "t")
+        relation = qualified(scope.schema.tables[table])
+        if theirs == NEVER or not await connection.fetchval(f"SELECT EXISTS (SELECT FROM {relation} t WHERE {theirs})"):
+            scope.complete[table] = How.OWN
+    if len(scope.complete) < len(scope.rules.tables):
+        await _Walk(connection, scope).run((), scope.rules.needs)
+
+
+class _Walk:
+    """One walk over a scope. In the first round the rows that have no line are new, then the lines of the last."""
+
+    def __init__(self, connection: asyncpg.Connection, scope: Scope) -> None:
+        self._connection = connection
+        self._scope = scope
+        self._grown = 0
+        self._round = 0
+
+    async def run(self, travels: Iterable[TravelEdge], needs: Iterable[NeedEdge]) -> None:
+        """Follow the edges until no table gains a row."""
+        scope = self._scope
+        travels = [edge for edge in travels if scope.scoped(edge.child)]
+        needs = [edge for edge in needs if scope.scoped(edge.parent)]
+        self._round = 1
+        gained = set()
+        for travel in travels:
+            # What belongs to own rows is own itself, unless its table belongs to none.
+            begun = scope.begun(travel.parent, "p")
+            settled = scope.scoped(travel.parent) and scope.own(travel.child, "c") != NEVER
+            if begun and not settled and await self._add(travel.child, self._travelling(travel, begun)):
+                gained.add(travel.child)
+        gained |= await self._first_needs(needs)
+        while gained:
+            await self._analyze()
+            self._round += 1
+            last, gained = gained, set()
+            for travel in travels:
+                source = self._last_round(travel.parent, "p") if travel.parent in last else None
+                if source and await self._add(travel.child, self._travelling(travel, source)):
+                    gained.add(travel.child)
+            for need in needs:
+                source = self._last_round(need.child, "c") if need.child in last else None
+                if source and await self._add(need.parent, self._needed_by(need, source)):
+                    gained.add(need.parent)
+
+    async def _first_needs(self, needs: Iterable[NeedEdge]) -> set[str]:
+        """What the rows with which the backup begins need."""
+        scope = self._scope
+        edges: dict[str, list[NeedEdge]] = {}
+        for edge in needs:
+            if not ((scope.ownership.all_but or scope.scoped(edge.child)) and scope.ownership.settles(edge)):
+                edges.setdefault(edge.child, []).append(edge)
+        gained = set()
+        for child, found in edges.items():
+            begun = scope.begun(child, "c")
+            if begun is None:
+                continue
+            if scope.ownership.all_but:
+                for edge in found:
+                    if await self._add(edge.parent, self._left_out_and_needed(edge, begun)):
+                        gained.add(edge.parent)
+                continue
+            for several in _batches(found):
+                for parent, added in (await self._add_referred(several, begun)).items():
+                    scope.lines[parent] += added
+                    self._grown += added
+                    gained.add(parent)
+        return gained
+
+    async def _add_referred(self, edges: Sequence[NeedEdge], children: Source) -> dict[str, int]:
+        """Add the rows to which the references of these children lead, found in one pass; how many of each table."""
+        references = _References(edges)
+        missing = " UNION ALL ".join(self._missing(references, edge) for edge in edges)
+        rows = await self._connection.fetch(
+            f"WITH n AS MATERIALIZED ({references.select(children)}), "
+            f"added AS (INSERT INTO {SCOPE_TABLE} (place, oid, tid, how, round) {missing} "
+            "ON CONFLICT DO NOTHING RETURNING place) SELECT place, count(*) AS rows FROM added GROUP BY place"
+        )
+        return {self._scope.rules.tables[row["place"]]: row["rows"] for row in rows}
+
+    def _missing(self, references: _References, edge: NeedEdge) -> str:
+        """The rows to which a reference leads and that are not own."""
+        scope = self._scope
+        own = scope.own(edge.parent, "o")
+        parent = qualified(scope.schema.tables[edge.parent])
+        lacking = f"SELECT FROM {parent} o WHERE {references.join(edge, 'o')} AND {own}"
+        return (
+            f"SELECT {scope.place(edge.parent)}, p.tableoid, p.ctid, {self._how(edge.parent, 'p')}, {self._round} "
+            f"FROM {parent} p JOIN n ON {references.join(edge, 'p')} WHERE {references.of(edge)}"
+            f"{'' if own == NEVER else f' AND NOT EXISTS ({lacking})'}"
+        )
+
+    def _last_round(self, table: str, alias: str) -> Source | None:
+        """The lines that the table gained in the round before."""
+        added = self._scope.added(table, alias)
+        return added and Source(
+            added.clause, f"{added.condition} AND {alias}_scope.round = {self._round - 1}", added.how
+        )
+
+    def _travelling(self, edge: TravelEdge, parent: Source) -> str:
+        scope = self._scope
+        conditions = [f"{parent.how} < {How.STUB:d}", *(f"c.{quote(column)} IS NULL" for column in edge.unset)]
+        if edge.equal:
+            # A shared row brings only what no other business owns with it.
+            conditions.append(f"({parent.how} = {How.OWN:d} OR NOT {scope.ownership.theirs(edge.child, 'c')})")
+        own = scope.own(edge.child, "c")
+        conditions += [] if own == NEVER else [f"NOT {own}"]
+        child = qualified(scope.schema.tables[edge.child])
+        select = (
+            f"SELECT {scope.place(edge.child)}, c.tableoid, c.ctid, {parent.how}, {self._round} FROM {parent.clause} "
+            f"JOIN {child} c ON c.{quote(edge.column)} = p.{quote(edge.parent_column)} "
+            f"{_unknown(scope, edge.child, 'c')} WHERE {parent.condition} "
+            f"AND (known.oid IS NULL OR known.how > {parent.how}) AND {' AND '.join(conditions)}"
+        )
+        return self._insert(edge.child, select)
+
+    def _needed_by(self, edge: NeedEdge, child: Source) -> str:
+        scope = self._scope
+        parent = qualified(scope.schema.tables[edge.parent])
+        pairs = zip(edge.columns, edge.parent_columns, strict=True)
+        join = " AND ".join(f"p.{quote(theirs)} = n.{quote(ours)}" for ours, theirs in pairs)
+        columns = ", ".join(f"c.{quote(column)}" for column in edge.columns)
+        how = self._how(edge.parent, "p")
+        own = scope.own(edge.parent, "p")
+        select = (
+            f"SELECT {scope.place(edge.parent)}, p.tableoid, p.ctid, {how}, {self._round} "
+            f"FROM (SELECT DISTINCT {columns} FROM {child.where()}) n JOIN {parent} p ON {join} "
+            f"{_unknown(scope, edge.parent, 'p')} WHERE (known.oid IS NULL OR known.how > {how})"
+            f"{'' if own == NEVER else f' AND NOT {own}'}"
+        )
+        return self._insert(edge.parent, select)
+
+    def _left_out_and_needed(self, edge: NeedEdge, child: Source) -> str:
+        """All other rows are in: look for the few that are not, instead of through all that refer to something."""
+        scope = self._scope
+        pairs = zip(edge.columns, edge.parent_columns, strict=True)
+        needed = " AND ".join(f"c.{quote(ours)} = p.{quote(theirs)}" for ours, theirs in pairs)
+        select = (
+            f"SELECT {scope.place(edge.parent)}, p.tableoid, p.ctid, {How.STUB:d}, {self._round} "
+            f"FROM {qualified(scope.schema.tables[edge.parent])} p WHERE {scope.ownership.theirs(edge.parent, 'p')} "
+            f"AND EXISTS (SELECT FROM {child.where(needed)})"
+        )
+        return self._insert(edge.parent, select)
+
+    def _how(self, table: str, alias: str) -> str:
+        """How a row comes in that is needed."""
+        theirs = self._scope.ownership.theirs(table, alias)
+        if theirs == NEVER:
+            return str(int(How.SHARED))
+        return f"CASE WHEN {theirs} THEN {How.STUB:d} ELSE {How.SHARED:d} END"
+
+    def _insert(self, table: str, select: str) -> str:
+        """Each row is found once at most by a query: what an edge points at is unique."""
+        return (
+            f"INSERT INTO {SCOPE_TABLE} AS kept (place, oid, tid, how, round) {select} "
+            "ON CONFLICT (place, tid, oid) DO UPDATE SET how = excluded.how, round = excluded.round "
+            "WHERE excluded.how < kept.how"
+        )
+
+    async def _add(self, table: str, insert: str) -> bool:
+        rows = int((await self._connection.execute(insert)).rpartition(" ")[2])
+        self._scope.lines[table] += rows
+        self._grown += rows
+        return rows > 0
+
+    async def _analyze(self) -> None:
+        # Without statistics the planner takes the lines of a table for a handful and walks them in nested loops.
+        if self._grown >= _ANALYZE_FROM:
+            await self._connection.execute(f"ANALYZE {SCOPE_TABLE}")
+            self._grown = 0
+
+
+def _unknown(scope: Scope, table: str, alias: str) -> str:
+    """A join with the row's line, where it has one: most of what is found again is known."""
+    return (
+        f"LEFT JOIN {SCOPE_TABLE} known ON known.place = {scope.place(table)} "
+        f"AND known.tid = {alias}.ctid AND known.oid = {alias}.tableoid"
+    )
+
+
+class _References:
+    """The distinct values of several references of some rows, found in one pass: a query, to be called ``n``."""
+
+    def __init__(self, edges: Sequence[NeedEdge]) -> None:
+        self._groups = list(dict.fromkeys(edge.columns for edge in edges))
+        self._columns = list(dict.fromkeys(column for group in self._groups for column in group))
+
+    def select(self, children: Source) -> str:
+        """The query over the children ``c``: the values of each reference, told apart by ``which``."""
+        named = ", ".join(f"c.{quote(column)} AS k{place}" for place, column in enumerate(self._columns))
+        groups = ", ".join(f"({', '.join(f'c.{quote(column)}' for column in group)})" for group in self._groups)
+        which = ", ".join(f"c.{quote(column)}" for column in self._columns)
+        return f"SELECT {named}, GROUPING({which}) AS which FROM {children.where()} GROUP BY GROUPING SETS ({groups})"
+
+    def of(self, edge: NeedEdge) -> str:
+        """Which lines of ``n`` are of this reference: in GROUPING's number a column that is not grouped by is a 1."""
+        bits = "".join("0" if column in edge.columns else "1" for column in self._columns)
+        return f"n.which = {int(bits, 2)}"
+
+    def join(self, edge: NeedEdge, alias: str) -> str:
+        """The row ``alias`` of the parent is the one that a line of ``n`` names."""
+        pairs = zip(edge.columns, edge.parent_columns, strict=True)
+        return " AND ".join(f"{alias}.{quote(theirs)} = n.k{self._columns.index(ours)}" for ours, theirs in pairs)
+
+
+def _batches(edges: Sequence[NeedEdge]) -> Iterator[Sequence[NeedEdge]]:
+    """Some edges at a time: GROUPING takes 31 columns at most, and each reference a hash table."""
+    for start in range(0, len(edges), _AT_ONCE):
+        yield edges[start : start + _AT_ONCE]
