@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from agent.database.change_ids import change_ids
 from agent.database.merge import Merge
 from agent.database.merge_keys import park
 from agent.database.merge_write import Clear, Filling, advance_sequences, by_table, insert_rows, update_rows
 from agent.database.placeholders import Wanted, make_placeholders
-from agent.database.reidentify import change_ids
 from agent.engine.apply_mirror import delete_first, delete_last
 from agent.engine.apply_plan import wanted_placeholders
 from agent.engine.apply_work import Work

@@ -1,4 +1,4 @@
-"""Two laptops that work apart and push to each other end up the same and lose nothing; mirrors stay in their business."""
+"""Two laptops that work apart and push to each other end up the same; a mirror stays in its business."""
 
 from __future__ import annotations
 
@@ -64,9 +64,13 @@ class Clerk:
             "INSERT INTO users VALUES ($1, $2, $2, '2026-01-01') ON CONFLICT DO NOTHING", self._id(), email
         )
         await self.laptop.execute(
-            'INSERT INTO business_memberships SELECT $1, $2, id, id, $3 FROM users WHERE email = $4 ON CONFLICT DO NOTHING',
-            self._id(), self.rng.choice(["b1", "b1", "b2"]), self.rng.choice(["owner", "clerk"]), email,
-        )  # fmt: skip
+            "INSERT INTO business_memberships SELECT $1, $2, id, id, $3 FROM users WHERE email = $4 "
+            "ON CONFLICT DO NOTHING",
+            self._id(),
+            self.rng.choice(["b1", "b1", "b2"]),
+            self.rng.choice(["owner", "clerk"]),
+            email,
+        )
 
     async def file(self) -> None:
         domain = self.rng.choice(["Food", "Tools", "Toys"])
@@ -75,29 +79,44 @@ class Clerk:
         )
         parent = await self._any("business_categories")
         await self.laptop.execute(
-            'INSERT INTO business_categories SELECT $1, \'b1\', id, $2, $4 FROM inventory_domains WHERE name = $3 ON CONFLICT DO NOTHING',
-            self._id(), self.rng.choice(["Hot", "Cold", "New"]), domain, parent,
-        )  # fmt: skip
+            "INSERT INTO business_categories SELECT $1, 'b1', id, $2, $4 FROM inventory_domains WHERE name = $3 "
+            "ON CONFLICT DO NOTHING",
+            self._id(),
+            self.rng.choice(["Hot", "Cold", "New"]),
+            domain,
+            parent,
+        )
 
     async def stock(self) -> None:
         identifier = self._id()
         await self.laptop.execute(
             "INSERT INTO business_products VALUES ($1, $2, $1, $3, $4, $5::text::timestamp)",
-            identifier, self.rng.choice(["b1", "b1", "b2"]), await self._any("business_categories"), self.rng.randrange(99), self._when(),
-        )  # fmt: skip
+            identifier,
+            self.rng.choice(["b1", "b1", "b2"]),
+            await self._any("business_categories"),
+            self.rng.randrange(99),
+            self._when(),
+        )
         await self.laptop.execute("INSERT INTO product_images VALUES ($1, $1, 'u')", identifier)
 
     async def price(self) -> None:
         await self.laptop.execute(
-            'UPDATE business_products SET price = $2, "categoryId" = $4, "updatedAt" = $3::text::timestamp WHERE id = $1',
-            await self._any("business_products"), self.rng.randrange(99), self._when(), await self._any("business_categories"),
-        )  # fmt: skip
+            'UPDATE business_products SET price = $2, "categoryId" = $4, "updatedAt" = $3::text::timestamp '
+            "WHERE id = $1",
+            await self._any("business_products"),
+            self.rng.randrange(99),
+            self._when(),
+            await self._any("business_categories"),
+        )
 
     async def sell(self) -> None:
         identifier = self._id()
         await self.laptop.execute(
-            "INSERT INTO business_orders VALUES ($1, 'b1', $1, $2, 1, $3::text::timestamp)", identifier, await self._any("users"), self._when()
-        )  # fmt: skip
+            "INSERT INTO business_orders VALUES ($1, 'b1', $1, $2, 1, $3::text::timestamp)",
+            identifier,
+            await self._any("users"),
+            self._when(),
+        )
         product = await self._any("business_products", "\"businessId\" = 'b1'")
         await self.laptop.execute("INSERT INTO business_order_items VALUES ($1, $1, $2, 1)", identifier, product)
 
@@ -115,15 +134,19 @@ class Clerk:
             (one["id"], other["orderNumber"]),
         ):
             await self.laptop.execute(
-                'UPDATE business_orders SET "orderNumber" = $2, "updatedAt" = clock_timestamp() WHERE id = $1', identifier, number
-            )  # fmt: skip
+                'UPDATE business_orders SET "orderNumber" = $2, "updatedAt" = clock_timestamp() WHERE id = $1',
+                identifier,
+                number,
+            )
 
     async def count_up(self) -> None:
         await self.laptop.execute(
-            'INSERT INTO sku_sequences VALUES ($1, \'b1\', $2, 1, $3::text::timestamp) ON CONFLICT ("businessId", prefix) '
+            "INSERT INTO sku_sequences VALUES ($1, 'b1', $2, 1, $3::text::timestamp) ON CONFLICT (\"businessId\", prefix) "
             'DO UPDATE SET "currentSequence" = sku_sequences."currentSequence" + 1, "updatedAt" = excluded."updatedAt"',
-            self._id(), self.rng.choice("AB"), self._when(),
-        )  # fmt: skip
+            self._id(),
+            self.rng.choice("AB"),
+            self._when(),
+        )
 
     async def plan(self) -> None:
         name = self.rng.choice(["Rent", "Fuel", "Wages", "Tax"])
@@ -188,7 +211,7 @@ async def outside(laptop: Laptop) -> dict[str, Any]:
     """A digest of all rows that are not of b1, for each table."""
     others = {
         "businesses": "id <> 'b1'",
-        **{name: "\"businessId\" = 'b2'" for name in ("business_products", "business_orders", "business_memberships")},
+        **dict.fromkeys(("business_products", "business_orders", "business_memberships"), "\"businessId\" = 'b2'"),
     }
     return {
         name: await laptop.value(OUTSIDE.format(columns="*", table=name, where=where)) for name, where in others.items()

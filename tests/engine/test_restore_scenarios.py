@@ -23,8 +23,8 @@ _DATA = tomllib.loads(Path(__file__).with_name("scenarios.toml").read_text(encod
 CASES: list[dict[str, Any]] = _DATA["case"]
 _CHOICES = ("mirror", "keep_local", "renumber", "as_new", "with_history")
 _FIELDS = {
-    *("name", "schema", "tables", "here", "there", "business", "conflicts", "only", "counts", "then", "error", "again", "undo"),
-    *("renumbered", "cleared", *_CHOICES),
+    *("name", "schema", "tables", "here", "there", "business", "conflicts", "only", "counts", "then", "error"),
+    *("again", "undo", "renumbered", "cleared", *_CHOICES),
 }
 
 
