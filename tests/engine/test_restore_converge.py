@@ -141,7 +141,8 @@ class Clerk:
 
     async def count_up(self) -> None:
         await self.laptop.execute(
-            "INSERT INTO sku_sequences VALUES ($1, 'b1', $2, 1, $3::text::timestamp) ON CONFLICT (\"businessId\", prefix) "
+            "INSERT INTO sku_sequences VALUES ($1, 'b1', $2, 1, $3::text::timestamp) "
+            'ON CONFLICT ("businessId", prefix) '
             'DO UPDATE SET "currentSequence" = sku_sequences."currentSequence" + 1, "updatedAt" = excluded."updatedAt"',
             self._id(),
             self.rng.choice("AB"),
