@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
@@ -12,13 +13,24 @@ MakeDatabase = Callable[..., Awaitable[Database]]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "one_server: run on the embedded PostgreSQL alone, not on each version")
+    config.addinivalue_line("markers", "one_server: run on the embedded PostgreSQL alone")
+    config.addinivalue_line("markers", "every_server: run on each version of PostgreSQL at hand")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "server" in metafunc.fixturenames:
-        one = metafunc.definition.get_closest_marker("one_server") is not None
-        metafunc.parametrize("server", [EMBEDDED] if one else server_names(), indirect=True)
+        metafunc.parametrize("server", _servers_of(metafunc.definition), indirect=True)
+
+
+def _servers_of(test: pytest.Function | pytest.Item) -> list[str]:
+    """Where the versions matter, a test is marked to run on each. The others are dealt out among them by their names:
+    each test on one, each version with its share, always the same."""
+    names = server_names()
+    if test.get_closest_marker("one_server") is not None:
+        return [EMBEDDED]
+    if test.get_closest_marker("every_server") is not None:
+        return names
+    return [names[zlib.crc32(test.nodeid.encode()) % len(names)]]
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,8 @@ from agent.tables.schema import ForeignKey, Schema
 from tests.conftest import MakeDatabase
 from tests.support.databases import Database
 
+pytestmark = pytest.mark.every_server
+
 
 async def reflected(database: Database, statements: str = "SELECT", *, namespace: str | None = None) -> Schema:
     async with database.connect(admin=True) as connection:

@@ -30,6 +30,8 @@ from agent.tables.infer import Classification
 from tests.conftest import MakeDatabase
 from tests.support.databases import Database
 
+pytestmark = pytest.mark.every_server
+
 SHOP = """
     CREATE TABLE users (id text PRIMARY KEY);
     CREATE TABLE businesses (id text PRIMARY KEY, name text DEFAULT 'x');

@@ -10,6 +10,8 @@ from tests.support.backups import back_up
 from tests.support.databases import Database
 from tests.support.oracle import STUB, Shop, business_rows, dangling, disagreements, full_rows, look
 
+pytestmark = pytest.mark.every_server
+
 
 def _of_class(table_class: TableClass) -> set[str]:
     return {name for name, rule in load_catalogue().rules.items() if rule.table_class is table_class}

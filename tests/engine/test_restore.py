@@ -12,6 +12,8 @@ from protocol.manifest import Kind
 from tests.conftest import MakeDatabase
 from tests.support.restores import KITCHEN, OFFICE, Conflicts, Laptop
 
+pytestmark = pytest.mark.every_server
+
 
 def _classes(*classes: str) -> set[str]:
     return {name for name, rule in load_catalogue().rules.items() if rule.table_class in classes}

@@ -32,6 +32,8 @@ from tests.support.shops import laptop, pair
 
 __all__ = ["laptop", "pair"]
 
+pytestmark = pytest.mark.every_server
+
 PRODUCTS = """
 CREATE TABLE products (
     id text PRIMARY KEY, "businessId" text NOT NULL REFERENCES businesses (id), sku text, price numeric(12,2),

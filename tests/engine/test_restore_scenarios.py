@@ -17,6 +17,8 @@ from tests.engine.test_undo import Undos
 from tests.support.restores import Laptop
 from tests.support.shops import laptop, pair
 
+pytestmark = pytest.mark.every_server
+
 __all__ = ["laptop", "pair"]
 
 _DATA = tomllib.loads(Path(__file__).with_name("scenarios.toml").read_text(encoding="utf-8"))

@@ -7,6 +7,7 @@ import string
 from decimal import Context, Decimal
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +24,8 @@ AWKWARD = ["", "\\N", "\\.", "\t", "\n", "\r\n", "\\", "a\tb\nc\\d", "NULL", " "
 texts = st.sampled_from(AWKWARD) | st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20
 )
+
+pytestmark = pytest.mark.every_server
 
 
 def _numeric(precision: int, scale: int) -> st.SearchStrategy[str]:

@@ -19,6 +19,8 @@ from tests.support.backups import NOW, MemorySink, origin
 from tests.support.restores import KITCHEN, OFFICE, Laptop, verify_as
 from tests.support.shops import laptop, pair
 
+pytestmark = pytest.mark.every_server
+
 __all__ = ["laptop", "pair"]
 
 SHOP = """
