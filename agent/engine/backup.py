@@ -137,7 +137,8 @@ async def backup(
                         size += await _emit(sink, writer.frame(frame))
                         raw += frame.raw_length
                         done += frame.rows
-                        progress(Step("backing up", done, manifest.total_rows, manifest.tables[frame.entry].table))
+                        table = manifest.tables[frame.entry].table
+                        progress(Step("backing up", done, manifest.total_rows, table, bytes=size))
                 finally:
                     await frames.aclose()
             sealed = await asyncio.to_thread(writer.seal, origin.sign, origin.certificate)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -61,21 +61,26 @@ class VerifiedBundle:
             raise BundleChanged(f"{self.path.name} is not the file that was verified a moment ago.")
 
 
-async def verify_bundle(path: Path, verify: VerifySignature, limits: Limits = DEFAULT_LIMITS) -> VerifiedBundle:
+async def verify_bundle(
+    path: Path, verify: VerifySignature, limits: Limits = DEFAULT_LIMITS, told: Callable[[int], None] | None = None
+) -> VerifiedBundle:
     """Read the file to its end and check everything but trust: frames, chain, totals, seal, signature.
 
-    Raises ``protocol.errors.BundleError`` for what is wrong with it and ``OSError`` if it cannot be read.
+    ``told`` is called, in a thread, with the bytes read so far. Raises ``protocol.errors.BundleError`` for what is
+    wrong with the file and ``OSError`` if it cannot be read.
     """
-    return await asyncio.to_thread(_verify, path, verify, limits)
+    return await asyncio.to_thread(_verify, path, verify, limits, told)
 
 
-def _verify(path: Path, verify: VerifySignature, limits: Limits) -> VerifiedBundle:
+def _verify(path: Path, verify: VerifySignature, limits: Limits, told: Callable[[int], None] | None) -> VerifiedBundle:
     reader = BundleReader(limits)
     size = 0
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
             reader.feed(chunk)
             size += len(chunk)
+            if told is not None:
+                told(size)
     reader.close()
     assert reader.manifest is not None
     assert reader.seal is not None

@@ -78,12 +78,13 @@ async def export_json(
     manifest = source.manifest
     with _Sections(manifest, catalogue, spool) as sections:
         frames = source.frames()
-        done = 0
+        done = read = 0
         try:
             async for frame in frames:
                 await asyncio.to_thread(sections.add, frame)
                 done += frame.rows
-                progress(Step("exporting", done, manifest.total_rows, manifest.tables[frame.entry].table))
+                read += len(frame.data)
+                progress(Step("exporting", done, manifest.total_rows, manifest.tables[frame.entry].table, bytes=read))
         finally:
             await frames.aclose()
         await asyncio.to_thread(sections.finish)

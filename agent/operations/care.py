@@ -138,7 +138,7 @@ async def rebuild(workspace: Workspace, history: History, *, progress: Progress 
     await follow_renames(workspace, history, seen)
     added, refused = [], list(seen.unreadable)
     for place, path in enumerate(seen.without_record):
-        progress(Step("verifying", place, len(seen.without_record), path.name))
+        progress(Step("taking in", place, len(seen.without_record), path.name, "files"))
         try:
             added.append(await _take_in(workspace, history, path))
         except (ProtocolError, TrustError) as error:

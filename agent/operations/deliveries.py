@@ -16,7 +16,7 @@ from agent.delivery.base import Delivered, Told
 from agent.delivery.errors import BadPlaceError, DeliveryError
 from agent.delivery.outbox import WAITING, Job, Outbox
 from agent.delivery.places import find_place, open_place
-from agent.engine.progress import Progress, Step, silent
+from agent.engine.progress import BYTES, Progress, Step, silent
 from agent.operations.errors import OperationError
 from agent.operations.inspect import inspect_bundle
 from agent.operations.keys import clear_opened, recipients_for
@@ -123,7 +123,7 @@ async def queue_delivery(
         if lock is not None:
             file = folder / "sealed"
             size = (await asyncio.to_thread(path.stat)).st_size
-            await seal_file(path, file, lock, lambda done: progress(Step("sealing", done, size, path.name)))
+            await seal_file(path, file, lock, lambda done: progress(Step("sealing", done, size, path.name, BYTES)))
         now = utc_now()
         job = Job(
             id=job_id,
@@ -208,11 +208,20 @@ async def deliver(
     only_queue: bool = False,
     progress: Progress = silent,
 ) -> DeliveryDone:
-    """Seal, queue and hand over a bundle; ``only_queue`` leaves the last to the running agent."""
+    """Seal, queue and hand over a bundle; ``only_queue`` leaves the last to the running agent.
+
+    Who cancels this takes the delivery back: it is out of the queue again, unless it waited there before.
+    """
+    asked = utc_now()
     job = await queue_delivery(workspace, path, to, plain=plain, passphrase=passphrase, progress=progress)
     if only_queue:
         return DeliveryDone(job, None)
-    return await hand_over(workspace, history, job, progress=progress)
+    try:
+        return await hand_over(workspace, history, job, progress=progress)
+    except asyncio.CancelledError:
+        if job.queued_at >= asked:
+            outbox(workspace).done(job)
+        raise
 
 
 async def _note(history: History, job: Job, delivered: Delivered) -> None:
@@ -331,6 +340,6 @@ def _telling(progress: Progress, name: str) -> Told:
     loop = asyncio.get_running_loop()
 
     def told(done: int, total: int) -> None:
-        loop.call_soon_threadsafe(progress, Step("delivering", done, total, name))
+        loop.call_soon_threadsafe(progress, Step("delivering", done, total, name, BYTES))
 
     return told

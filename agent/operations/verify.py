@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -15,7 +15,7 @@ from agent.config import ConfigError
 from agent.database.errors import DatabaseError
 from agent.engine.bundle_file import verify_bundle
 from agent.engine.closure import LookedInto, bundle_edges, look_into
-from agent.engine.progress import Progress, silent
+from agent.engine.progress import BYTES, Progress, Step, silent
 from agent.operations.care import look_over
 from agent.operations.inspect import known_as
 from agent.operations.look import schema_of
@@ -102,8 +102,12 @@ async def verify_files(
     bundle was made from: only then is it known which references there were.
     """
     schema = await _live_schema(workspace) if deep else None
-    for path, record in files:
-        verified = await _verify(workspace, path, record, deep=deep, schema=schema, progress=progress)
+    sizes = await asyncio.to_thread(lambda: [_size(path) for path, _ in files])
+    before = 0
+    for (path, record), size in zip(files, sizes, strict=True):
+        told = _telling(progress, before, sum(sizes), path.name)
+        verified = await _verify(workspace, path, record, deep=deep, schema=schema, progress=progress, told=told)
+        before += size
         await note_verified(history, verified)
         yield verified
 
@@ -128,6 +132,7 @@ async def _verify(
     deep: bool,
     schema: Schema | None,
     progress: Progress,
+    told: Callable[[int], None],
 ) -> Verified:
     started = monotonic()
     size = 0
@@ -135,7 +140,7 @@ async def _verify(
     looked = None
     problem, code = "", ""
     try:
-        bundle = await verify_bundle(path, verify_signature)
+        bundle = await verify_bundle(path, verify_signature, told=told)
         size = bundle.size
         known = known_as(workspace, bundle.signer)
         if record is not None and (bundle.manifest.bundle_id, bundle.manifest.created) != (
@@ -156,6 +161,22 @@ async def _verify(
     except OSError as error:
         problem, code = f"The file cannot be read: {error.strerror or error}.", "unreadable"
     return Verified(path, record, problem, code, known, size, monotonic() - started, looked)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _telling(progress: Progress, before: int, total: int, name: str) -> Callable[[int], None]:
+    loop = asyncio.get_running_loop()
+
+    def told(done: int) -> None:
+        loop.call_soon_threadsafe(progress, Step("verifying", before + done, total, name, BYTES))
+
+    return told
 
 
 async def _live_schema(workspace: Workspace) -> Schema | None:

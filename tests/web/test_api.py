@@ -247,7 +247,8 @@ async def test_jobs_are_cancelled_and_forgotten_when_many() -> None:
 
     job = jobs.start("wait", forever)
     await running.wait()
-    assert job.as_dict()["progress"] == {"stage": "going on", "done": 1, "total": 2, "what": "x"}
+    shown = {"stage": "going on", "done": 1, "total": 2, "what": "x", "unit": "rows", "bytes": 0}
+    assert job.as_dict()["progress"] == {**shown, "rate": None, "seconds_left": None}
     assert (await jobs.cancel(job.id)).state == "cancelled"
     assert stopped.is_set()
 

@@ -55,7 +55,7 @@ async def rebuild(session: Session) -> None:
     from agent.operations.workspace import Workspace
 
     workspace = Workspace(session.home)
-    with shown(session.output) as progress:
+    with shown(session.output, session.home) as progress:
         async with workspace.history() as history:
             done = await work(workspace, history, progress=progress)
     say = session.output.say

@@ -47,7 +47,7 @@ async def backup(
         raise click.UsageError("Say what to back up: one of --full, --business B, --full-device.")
     workspace = Workspace(session.home)
     request = BackupRequest(kind, business, compress=not no_compress, include_demo=include_demo)
-    with shown(session.output) as progress:
+    with shown(session.output, session.home) as progress:
         async with workspace.history() as history:
             made = await make_backup(workspace, history, request, output=output, progress=progress)
     manifest = made.result.manifest

@@ -53,7 +53,7 @@ async def deliver(
     secret = None
     if by_passphrase or passphrase_file is not None:
         secret = await passphrase(session, passphrase_file, new=True)
-    with shown(session.output) as progress:
+    with shown(session.output, session.home) as progress:
         async with workspace.history() as history:
             done = await send(
                 workspace, history, path, to, plain=plain, passphrase=secret, only_queue=queue, progress=progress
@@ -200,7 +200,7 @@ async def again(session: Session, delivery_id: str) -> None:
 
     workspace = Workspace(session.home)
     job = await retry(workspace, delivery_id)
-    with shown(session.output) as progress:
+    with shown(session.output, session.home) as progress:
         async with workspace.history() as history:
             done = await hand_over(workspace, history, job, progress=progress)
     if done.delivered is None:

@@ -24,7 +24,7 @@ async def drill(session: Session, backups: tuple[str, ...], database: str | None
 
     workspace = Workspace(session.home)
     done = []
-    with shown(session.output) as progress:
+    with shown(session.output, session.home) as progress:
         async with workspace.history() as history:
             chosen = tuple([await find_record(history, text) for text in backups]) or None
             async for each in hold(workspace, history, database=database, backups=chosen, progress=progress):

@@ -45,7 +45,7 @@ async def export(session: Session, bundle: str, form: str, no_compress: bool, ou
 
     workspace = Workspace(session.home)
     path = await find_bundle(workspace, bundle)
-    with shown(session.output) as progress:
+    with shown(session.output, session.home) as progress:
         made = await export_bundle(workspace, path, output=output, compress=not no_compress, progress=progress)
     session.output.say(
         f"{count(made.manifest.total_rows, 'row')} of {count(made.manifest.table_count, 'table')}, "
@@ -97,7 +97,7 @@ async def import_(session: Session, file: Path, **chosen: Any) -> None:
         )
     options = ImportOptions(skip_unknown=chosen["skip_unknown"], skip_device=chosen["skip_device_data"])
     async with workspace.history() as history:
-        with shown(output) as progress:
+        with shown(output, session.home) as progress:
             made = await import_file(workspace, history, file, options=options, progress=progress)
         _tell(output, made)
         answer = made.as_dict()
@@ -134,7 +134,7 @@ async def _restore(
     output = session.output
     policy = Conflicts(chosen["conflicts"] or workspace.config.conflicts)
     if chosen["plan_only"]:
-        with shown(output) as progress:
+        with shown(output, session.home) as progress:
             plan = await plan_file(workspace, history, made.file, conflicts=policy, progress=progress)
         show_plan(output, plan)
         return {**plan.as_dict(), **totals(plan), "applied": False}
@@ -144,7 +144,7 @@ async def _restore(
         return await asyncio.to_thread(click.confirm, "Apply this?", default=False, err=True)
 
     approve = None if chosen["yes"] else ask
-    with shown(output) as progress:
+    with shown(output, session.home) as progress:
         result = await restore_file(workspace, history, made.file, conflicts=policy, approve=approve, progress=progress)
     if approve is None:
         show_plan(output, result.plan)

@@ -90,7 +90,7 @@ async def restore(
     ask_secret = asker(session, passphrase_file)
     async with workspace.history() as history, opened(workspace, found, ask_secret, identity=identity) as path:
         if plan_only:
-            with shown(output) as progress:
+            with shown(output, session.home) as progress:
                 plan = await plan_file(
                     workspace,
                     history,
@@ -111,7 +111,7 @@ async def restore(
             show_plan(output, plan)
             return await asyncio.to_thread(click.confirm, "Apply this?", default=False, err=True)
 
-        with shown(output) as progress:
+        with shown(output, session.home) as progress:
             result = await restore_file(
                 workspace,
                 history,

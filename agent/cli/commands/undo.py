@@ -44,7 +44,7 @@ async def undo(
         what = target.record.business_name or target.record.kind
         output.say(f"{what}, restored {moment(target.record.started_at)} (restore {target.record.id})")
         if plan_only:
-            with shown(output) as progress:
+            with shown(output, session.home) as progress:
                 planned = await plan(workspace, target, progress=progress)
             show_plan(output, planned)
             output.result({**planned.as_dict(), "restore": target.record.id, "applied": False})
@@ -54,7 +54,7 @@ async def undo(
             show_plan(output, planned)
             return await asyncio.to_thread(click.confirm, "Take it back?", default=False, err=True)
 
-        with shown(output) as progress:
+        with shown(output, session.home) as progress:
             result = await take_back(
                 workspace,
                 history,

@@ -26,7 +26,7 @@ async def verify(session: Session, files: tuple[str, ...], everything: bool, due
         raise click.UsageError("Say what to verify: FILES, --all or --due.")
     workspace = Workspace(session.home)
     done = []
-    with shown(session.output) as progress:
+    with shown(session.output, session.home) as progress:
         async with workspace.history() as history:
             if files:
                 wanted = await find_files(workspace, history, files)

@@ -7,11 +7,12 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from time import monotonic
 from typing import Any
 
 import structlog
 
-from agent.engine.progress import Progress, Step
+from agent.engine.progress import Pace, Progress, Step
 from agent.web.api.errors import UNEXPECTED, NotFound, described
 
 log = structlog.get_logger(__name__)
@@ -32,6 +33,7 @@ class Job:
     started_at: datetime
     state: str = RUNNING
     step: Step = field(default_factory=lambda: Step(""))
+    pace: Pace = field(default_factory=Pace, repr=False)
     result: Any = None
     error: dict[str, str] | None = None
     ended_at: datetime | None = None
@@ -44,7 +46,7 @@ class Job:
             "state": self.state,
             "started_at": self.started_at,
             "ended_at": self.ended_at,
-            "progress": asdict(self.step),
+            "progress": {**asdict(self.step), "rate": self.pace.rate, "seconds_left": self.pace.seconds_left},
             "result": self.result,
             "error": self.error,
         }
@@ -108,6 +110,7 @@ class Jobs:
     async def _run(self, job: Job, work: Work) -> None:
         def report(step: Step) -> None:
             job.step = step
+            job.pace.note(step, monotonic())
 
         try:
             job.result = await work(report)
