@@ -67,6 +67,9 @@ class Config(BaseModel):
     bandwidth_limit: float | None = Field(
         None, gt=0, description="How much this laptop sends to others at most, in MB a second; empty means no limit"
     )
+    device_quota: float = Field(
+        100.0, gt=0, description="How many GB of pushed bundles each other device may have in this archive"
+    )
     tables_file: Path | None = Field(
         None, description="Your classification of tables, if not tables.toml beside this file"
     )

@@ -38,7 +38,14 @@ from protocol.messages import Offer
 from protocol.requests import CompareRequest, PullRequest, RangeRequest, RowHashRequest, Whereabouts
 from tests.peers.laptops import Laptop, make_laptop, make_shop
 
-LIMITS = ServerLimits(handshake_seconds=1, first_request_seconds=1, idle_seconds=1, uploads=8, uploads_per_peer=8)
+LIMITS = ServerLimits(
+    handshake_seconds=1,
+    first_request_seconds=1,
+    idle_seconds=1,
+    uploads=8,
+    uploads_per_peer=8,
+    offers_per_minute=1 << 30,
+)
 MOST_GROWTH = 60_000_000
 MOST_FILES = 40
 TOGETHER = 8

@@ -117,6 +117,10 @@ class _Peer:
 
     async def look(self, answer: Hello | PeerError | None) -> AsyncIterator[Finding]:
         name = self.member.name
+        try:
+            self.workspace.clones.require_clear(self.member.node_id)
+        except PeerError as error:
+            yield Finding(error.code, name, str(error), error.hint)
         if answer is None:
             yield Finding("revoked", name, f"{name} was revoked.", "It only comes back by a new invitation.")
         elif isinstance(answer, PeerError):

@@ -152,12 +152,20 @@ class Reception:
             )
         if manifest.created < now - OLDEST_PUSH:
             return Problem("too-old", f"The bundle is from {manifest.created:%Y-%m-%d}.", "Push the business anew.")
-        return await self._room(offer)
+        return await self._room(peer, offer)
 
-    async def _room(self, offer: IncomingOffer) -> Problem | None:
-        """Whether the rest of the bundle fits beside the others that are on their way."""
+    async def _room(self, peer: Peer, offer: IncomingOffer) -> Problem | None:
+        """Whether the rest of the bundle fits: into the peer's share of the archive, beside others on their way, and on
+        the disk."""
         here, spool = self._workspace.config.device_name(), self._workspace.home.spool
         needed = offer.size - await self.arrivals.here(offer.transfer_id)
+        kept = sum(each.size for each in await self._history.backups(device=peer.node_id, origin="received"))
+        if kept + offer.size > self._workspace.config.device_quota * 1e9:
+            return Problem(
+                "device-quota",
+                f"{peer.name} has {kept // 1_000_000} MB of bundles in the archive of {here}, which is its share.",
+                f"Tidy up on {here} (`backroom prune`), or raise `device_quota` in its config.toml.",
+            )
         if await self.arrivals.held() + needed > MOST_SPOOLED:
             return Problem(
                 "spool-full", f"Too many bundles wait on {here} already.", f"Look at `backroom transfers` on {here}."

@@ -19,6 +19,8 @@ class ServerLimits:
     connections_per_peer: int = 16
     uploads_per_peer: int = 4
     uploads: int = 16
+    offers_per_minute: int = 120
+    """From one device."""
     bundle_bytes: int = 1 << 38
     pulls_per_peer: int = 2
     remembered_seconds: float = 3600.0

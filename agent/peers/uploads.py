@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Callable
 
 import structlog
@@ -42,6 +43,7 @@ class Uploads:
         self._uploads: dict[str, Upload] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._deciding = asyncio.Lock()
+        self._offered: dict[str, deque[float]] = {}
 
     def routes(self) -> list[web.RouteDef]:
         """What to serve."""
@@ -87,6 +89,7 @@ class Uploads:
 
     async def _offers(self, request: web.Request) -> web.Response:
         peer = self._check(request)
+        self._count(peer)
         data = await http.read_body(request, MAX_MANIFEST_BYTES + (1 << 20), self._limits.idle_seconds)
         offer = await asyncio.to_thread(Offer.decode, data)
         manifest = await asyncio.to_thread(Manifest.decode, offer.manifest)
@@ -109,6 +112,15 @@ class Uploads:
             reason=reply.problem.message if reply.problem else None,
         )
         return http.answer(reply)
+
+    def _count(self, peer: Peer) -> None:
+        """Refuse a device that offers without end."""
+        now, lately = _now(), self._offered.setdefault(peer.node_id, deque())
+        while lately and lately[0] < now - 60:
+            lately.popleft()
+        if len(lately) >= self._limits.offers_per_minute:
+            raise RequestError(429, "too-many-offers", f"{peer.name} offers too many bundles.", hint="Try again later.")
+        lately.append(now)
 
     async def _decide(self, peer: Peer, offer: IncomingOffer) -> OfferAnswer:
         known = self._uploads.get(offer.transfer_id)

@@ -16,7 +16,7 @@ from agent.home import Home
 from agent.peers.client import PeerClient
 from agent.peers.directory import Directory
 from agent.peers.discovery import Discovery
-from agent.peers.limits import ClientLimits
+from agent.peers.limits import ClientLimits, ServerLimits
 from agent.peers.server import PeerServer
 from certs.store import Store
 from tests.peers.laptops import Laptop, Shelf
@@ -29,7 +29,8 @@ def opened(folder: str, name: str) -> Laptop:
 
 
 async def serve(laptop: Laptop) -> None:
-    async with PeerServer(laptop.store, laptop.shelf) as server, Discovery(poll=0.5) as discovery:
+    limits = ServerLimits(idle_seconds=5, handshake_seconds=5)
+    async with PeerServer(laptop.store, laptop.shelf, limits=limits) as server, Discovery(poll=0.5) as discovery:
         await discovery.advertise(laptop.node_id, server.port)
         print(f"ready {server.port}", flush=True)
         await asyncio.Event().wait()

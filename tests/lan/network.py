@@ -67,12 +67,31 @@ class Lan:
     def __init__(self, *hosts: Sequence[str]) -> None:
         self._wanted = hosts
         self._stack = ExitStack()
+        self._switch: Host | None = None
         self.hosts: list[Host] = []
+
+    def flood_multicast(self, state: str) -> None:
+        """Have the switch pass multicast on (``on``) or swallow it (``off``), as many access points do."""
+        assert self._switch is not None
+        for number in range(len(self.hosts)):
+            self._switch.run("bridge", "link", "set", "dev", f"port{number}", "mcast_flood", state)
+
+    def lossy(self, share: float, seconds: float) -> None:
+        """Lose this share of all packets between the first two hosts, and delay each by so many seconds.
+
+        Done by a process in the switch's place (``tests.lan.wire``): not every kernel has netem.
+        """
+        assert self._switch is not None
+        for number, host in enumerate(self.hosts[:2]):
+            self._switch.run("ip", "link", "set", f"port{number}", "nomaster")
+            host.run(sys.executable, "-m", "tests.lan.wire", "plain", "eth0")
+        wire = self._switch.start(sys.executable, "-m", "tests.lan.wire", "port0", "port1", str(share), str(seconds))
+        self._stack.callback(_end, wire)
 
     def __enter__(self) -> Lan:
         tag = secrets.token_hex(3)
         with ExitStack() as stack:
-            switch = self._namespace(stack, f"br-{tag}-switch")
+            switch = self._switch = self._namespace(stack, f"br-{tag}-switch")
             switch.run("ip", "link", "add", "bridge", "type", "bridge", "mcast_snooping", "0")
             switch.run("ip", "link", "set", "bridge", "up")
             for number, addresses in enumerate(self._wanted):
@@ -96,3 +115,10 @@ class Lan:
         run("ip", "netns", "add", name)
         stack.callback(subprocess.run, ["ip", "netns", "del", name], check=False)
         return Host(name)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.wait()
+    if process.stdout is not None:
+        process.stdout.close()

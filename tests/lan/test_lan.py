@@ -17,7 +17,11 @@ from tests.lan.network import Host, Lan, why_not
 from tests.peers.laptops import Laptop, make_shop
 
 REASON = why_not()
-pytestmark = [pytest.mark.skipif(REASON is not None, reason=REASON or ""), pytest.mark.timeout(120)]
+pytestmark = [
+    pytest.mark.skipif(REASON is not None, reason=REASON or ""),
+    pytest.mark.timeout(120),
+    pytest.mark.xdist_group("lan"),
+]
 ROOT = Path(__file__).parents[2]
 
 
@@ -96,7 +100,7 @@ def test_an_address_that_changes_in_the_middle_of_a_push(shop: list[Laptop], tmp
         with process(lan.hosts[0], "push", str(tmp_path), front.name, back.node_id, str(path)) as pushing:
             assert pushing.stdout is not None
             for line in pushing.stdout:
-                phase, done, _ = line.split()
+                phase, done, *_ = line.split()
                 if phase == "sending" and int(done) > 15_000_000:
                     break
             lan.hosts[1].address("del", "10.77.0.2/24")

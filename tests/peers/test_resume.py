@@ -291,6 +291,18 @@ async def test_half_open_connections_do_not_keep_an_upload_from_going_on(shop: l
     assert kept(back, path).read_bytes() == path.read_bytes()
 
 
+async def test_a_device_that_offers_without_end_is_told_to_wait(shop: list[Laptop]) -> None:
+    front, back = shop[1], shop[2]
+    path = front.bundle(1)
+    async with back.serve(limits=ServerLimits(offers_per_minute=3)) as server:
+        client = front.client(server.port)
+        for _ in range(3):
+            await client.push(back.node_id, path)
+        with pytest.raises(Refused, match="too many bundles"):
+            await client.push(back.node_id, path)
+        assert (await client.hello(back.node_id)).name == back.name
+
+
 def test_the_meter() -> None:
     now = [0.0]
     meter = Meter(lambda: now[0])
