@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.engine.bundle_file import VerifiedBundle, verify_bundle
-from agent.operations.errors import UntrustedSource
+from agent.operations.errors import OperationError, UntrustedSource
 from agent.operations.workspace import Workspace
 from certs.errors import TrustError
 from certs.identity import verify_signature
@@ -16,6 +16,14 @@ from protocol.manifest import Manifest
 from protocol.reader import BundleReader
 
 _CHUNK_BYTES = 1 << 20
+_HEAD_BYTES = 64
+_GZIP = b"\x1f\x8b"
+
+
+class PlatformFile(OperationError):
+    """A file in the platform's JSON form was given where a bundle is meant."""
+
+    code = "platform-file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +86,17 @@ class Inspected:
         }
 
 
+def refuse_platform_file(path: Path) -> None:
+    """Raise :class:`PlatformFile` where the file begins as the platform's own backup files do. Blocking."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    if head.startswith(_GZIP) or head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+        raise PlatformFile(
+            f"{path.name} is a backup file of the platform, not a bundle.",
+            f"Take it in with `backroom import {path.name}`; with --restore it is restored at once.",
+        )
+
+
 def known_as(workspace: Workspace, node_id: str) -> str:
     """How this laptop knows a node: "this laptop", its role in the shop, "revoked" or "unknown"."""
     if node_id == workspace.store.identity().node_id:
@@ -91,6 +110,7 @@ def known_as(workspace: Workspace, node_id: str) -> str:
 
 async def inspect_bundle(workspace: Workspace, path: Path) -> Inspected:
     """Read the file to its end. Damage is a verdict, not an error, as long as the manifest can be read."""
+    await asyncio.to_thread(refuse_platform_file, path)
     size = (await asyncio.to_thread(path.stat)).st_size
     try:
         bundle = await verify_bundle(path, verify_signature)
@@ -120,6 +140,7 @@ async def verified(workspace: Workspace, path: Path, *, trust_source: bool) -> V
 
     Raises ``protocol.errors.BundleError`` for a damaged one, whatever the user says, and :class:`UntrustedSource`.
     """
+    await asyncio.to_thread(refuse_platform_file, path)
     bundle = await verify_bundle(path, verify_signature)
     known = known_as(workspace, bundle.signer)
     if known in {"unknown", "revoked"} and not trust_source:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,11 @@ def interrupted(process: subprocess.Popen[str]) -> None:
     assert answer.value["error"]["code"] == "interrupted"
 
 
+def begun(process: subprocess.Popen[str], parts: Callable[[], list[Path]]) -> None:
+    """Wait until there is a part of the file, or the command has ended."""
+    wait_until(lambda: parts() or process.poll() is not None, what="a part of the file")
+
+
 @pytest.fixture
 def office(shops: Shops) -> Laptop:
     return shops.laptop("laptop-office-001", shops.large_database(1_000))
@@ -52,7 +58,7 @@ def test_a_backup_an_export_and_a_delivery_that_are_stopped(office: Laptop, tmp_
         ("deliver", made["bundle_id"], "--to", f"path:{outside}", "--plain"),
     ):
         process = office.start(*arguments)
-        wait_until(lambda: parts() or process.poll() is not None, what="a part of the file")
+        begun(process, parts)
         if process.poll() is None:
             time.sleep(0.01)
             interrupted(process)

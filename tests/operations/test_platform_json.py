@@ -13,6 +13,7 @@ from agent.database.merge import Conflicts
 from agent.engine.backup import BackupRequest
 from agent.home import Home
 from agent.operations.backups import BackupMade, make_backup
+from agent.operations.inspect import PlatformFile, inspect_bundle
 from agent.operations.platform_json import FileUnreadable, export_bundle, import_file
 from agent.operations.restores import restore_file
 from agent.operations.setup import set_up
@@ -51,6 +52,14 @@ async def test_a_bundle_goes_out_as_a_file_and_comes_into_another_laptop(
     assert gzip.decompress(exported.file.read_bytes()) == plain.file.read_bytes()
     with pytest.raises(FileExistsAlreadyError):
         await export_bundle(office, made.file, output=tmp_path / "plain.json")
+
+    for file in (exported.file, plain.file):
+        with pytest.raises(PlatformFile, match="not a bundle") as caught:
+            await inspect_bundle(kitchen, file)
+        assert f"backroom import {file.name}" in caught.value.hint
+        async with kitchen.history() as history:
+            with pytest.raises(PlatformFile):
+                await restore_file(kitchen, history, file, conflicts=Conflicts.BUNDLE)
 
     async with kitchen.history() as history:
         first = await import_file(kitchen, history, exported.file)
