@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import asyncpg
 
-from agent.database.names import qualified, quote
+from agent.database.names import column_list, qualified, quote
 from agent.database.ownership import NEVER
 from agent.database.scope import SCOPE_TABLE, How, Scope, Source
 from agent.tables.catalogue import TableClass
 from agent.tables.scope import NeedEdge
+
+_AT_ONCE = 8  # references to look at in one query: the planner tries that many joins in any order
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +42,10 @@ async def closure(connection: asyncpg.Connection, scope: Scope, *, unclassified:
     ``unclassified`` says that unclassified tables are in the backup too, in their own section.
     """
     findings = []
-    for edge in scope.rules.needs:
-        if scope.scoped(edge.parent):
-            rows = await _total(
-                connection, [_missing_sql(scope, edge, child) for child in scope.sources(edge.child, "c")]
-            )
-            what = f"refer to rows of {edge.parent} that are not included"
-            findings += [Finding("closure", edge.child, edge.columns, rows, what)] if rows else []
+    for edge in await _suspects(connection, scope):
+        rows = await _total(connection, [_missing_sql(scope, edge, child) for child in scope.sources(edge.child, "c")])
+        what = f"refer to rows of {edge.parent} that are not included"
+        findings += [Finding("closure", edge.child, edge.columns, rows, what)] if rows else []
     for edge in scope.rules.outside:
         target = scope.classification.rule(edge.parent).table_class
         if _may_stay_behind(target, edge, unclassified):
@@ -59,6 +59,52 @@ async def closure(connection: asyncpg.Connection, scope: Scope, *, unclassified:
     return findings
 
 
+async def _suspects(connection: asyncpg.Connection, scope: Scope) -> list[NeedEdge]:
+    """The references that some included row does not find among the included rows, all of a table in one pass."""
+    edges: dict[str, list[NeedEdge]] = defaultdict(list)
+    for edge in scope.rules.needs:
+        if scope.scoped(edge.parent):
+            edges[edge.child].append(edge)
+    suspects = []
+    for child, found in edges.items():
+        for source in scope.sources(child, "c"):
+            for several in (found[start : start + _AT_ONCE] for start in range(0, len(found), _AT_ONCE)):
+                lacking = await connection.fetchrow(_lacking_sql(scope, several, source))
+                assert lacking is not None
+                suspects += [edge for edge, rows in zip(several, lacking, strict=True) if rows]
+    return list(dict.fromkeys(suspects))
+
+
+def _lacking_sql(scope: Scope, edges: Sequence[NeedEdge], child: Source) -> str:
+    """For each reference, how many rows of the child do not find an included row; or where nearly all rows are
+    included, how many find one that is not."""
+    counts, joins = [], []
+    for place, edge in enumerate(edges):
+        keys = column_list(edge.parent_columns, "p")
+        if scope.ownership.all_but:
+            looked_for = _left_out(scope, edge)
+            counts.append(f"count(*) FILTER (WHERE e{place}.k0 IS NOT NULL)")
+        else:
+            parents = scope.sources(edge.parent, "p")
+            nothing = f"SELECT {keys} FROM {qualified(scope.schema.tables[edge.parent])} p WHERE false"
+            looked_for = " UNION ALL ".join(f"SELECT {keys} FROM {parent.where()}" for parent in parents) or nothing
+            counts.append(f"count(*) FILTER (WHERE {_all_set(edge, 'c')} AND e{place}.k0 IS NULL)")
+        names = ", ".join(f"k{number}" for number, _ in enumerate(edge.columns))
+        same = " AND ".join(f"e{place}.k{number} = c.{quote(ours)}" for number, ours in enumerate(edge.columns))
+        joins.append(f"LEFT JOIN ({looked_for}) e{place} ({names}) ON {same}")
+    joined = Source(f"{child.clause} {' '.join(joins)}", child.condition, child.how)
+    return f"SELECT {', '.join(counts)} FROM {joined.where()}"
+
+
+def _left_out(scope: Scope, edge: NeedEdge) -> str:
+    """The keys of the rows of the parent that are not included, where those are few."""
+    return (
+        f"SELECT {column_list(edge.parent_columns, 'p')} FROM {qualified(scope.schema.tables[edge.parent])} p "
+        f"WHERE {scope.ownership.theirs(edge.parent, 'p')} AND NOT EXISTS (SELECT FROM {SCOPE_TABLE} s "
+        f"WHERE s.place = {scope.place(edge.parent)} AND s.tid = p.ctid AND s.oid = p.tableoid)"
+    )
+
+
 async def _total(connection: asyncpg.Connection, counts: Sequence[str]) -> int:
     """The sum of what these queries count."""
     return sum([await connection.fetchval(sql) for sql in counts])
@@ -68,16 +114,6 @@ def _missing_sql(scope: Scope, edge: NeedEdge, child: Source) -> str:
     """How many of these rows of the child refer to a row of the parent that exists and is in none of its sources."""
     pairs = list(zip(edge.columns, edge.parent_columns, strict=True))
     relation = qualified(scope.schema.tables[edge.parent])
-    if scope.ownership.all_but:
-        # Few rows are left out: begin with those.
-        join = " AND ".join(f"n.k{place} = c.{quote(ours)}" for place, (ours, _) in enumerate(pairs))
-        keys = ", ".join(f"p.{quote(theirs)} AS k{place}" for place, (_, theirs) in enumerate(pairs))
-        return (
-            f"WITH n AS MATERIALIZED (SELECT {keys} FROM {relation} p LEFT JOIN {SCOPE_TABLE} s "
-            f"ON s.place = {scope.place(edge.parent)} AND s.tid = p.ctid AND s.oid = p.tableoid "
-            f"WHERE NOT {scope.own(edge.parent, 'p')} AND s.oid IS NULL) "
-            f"SELECT count(*) FROM {child.where(f'EXISTS (SELECT FROM n WHERE {join})')}"
-        )
     same = " AND ".join(f"p.{quote(theirs)} = c.{quote(ours)}" for ours, theirs in pairs)
     included = [f"NOT EXISTS (SELECT FROM {parent.where(same)})" for parent in scope.sources(edge.parent, "p")]
     exists = f"EXISTS (SELECT FROM {relation} p WHERE {same})"
@@ -107,7 +143,8 @@ async def leak(connection: asyncpg.Connection, scope: Scope) -> list[Finding]:
             connection,
             [
                 f"SELECT count(*) FROM {source.where(f'{source.how} < {How.STUB:d}', theirs)}"
-                for source in scope.sources(table)
+                for source in ([scope.added(table, "t")] if scope.ownership.all_but else scope.sources(table))
+                if source
             ],
         )
         if rows:

@@ -87,13 +87,9 @@ class _Walk:
             begun = scope.begun(child, "c")
             if begun is None:
                 continue
-            if scope.ownership.all_but:
-                for edge in found:
-                    if await self._add(edge.parent, self._left_out_and_needed(edge, begun)):
-                        gained.add(edge.parent)
-                continue
             for several in _batches(found):
-                for parent, added in (await self._add_referred(several, begun)).items():
+                children = self._few(several, begun) if scope.ownership.all_but else begun
+                for parent, added in (await self._add_referred(several, children)).items():
                     scope.lines[parent] += added
                     self._grown += added
                     gained.add(parent)
@@ -162,17 +158,16 @@ class _Walk:
         )
         return self._insert(edge.parent, select)
 
-    def _left_out_and_needed(self, edge: NeedEdge, child: Source) -> str:
-        """All other rows are in: look for the few that are not, instead of through all that refer to something."""
-        scope = self._scope
-        pairs = zip(edge.columns, edge.parent_columns, strict=True)
-        needed = " AND ".join(f"c.{quote(ours)} = p.{quote(theirs)}" for ours, theirs in pairs)
-        select = (
-            f"SELECT {scope.place(edge.parent)}, p.tableoid, p.ctid, {How.STUB:d}, {self._round} "
-            f"FROM {qualified(scope.schema.tables[edge.parent])} p WHERE {scope.ownership.theirs(edge.parent, 'p')} "
-            f"AND EXISTS (SELECT FROM {child.where(needed)})"
-        )
-        return self._insert(edge.parent, select)
+    def _few(self, edges: Sequence[NeedEdge], children: Source) -> Source:
+        """Of these children those that refer to rows which are not own, where nearly all are."""
+        found = []
+        for edge in edges:
+            pairs = zip(edge.columns, edge.parent_columns, strict=True)
+            same = " AND ".join(f"f.{quote(theirs)} = c.{quote(ours)}" for ours, theirs in pairs)
+            theirs = self._scope.ownership.theirs(edge.parent, "f")
+            parent = qualified(self._scope.schema.tables[edge.parent])
+            found.append(f"EXISTS (SELECT FROM {parent} f WHERE {same} AND {theirs})")
+        return Source(children.clause, f"{children.condition} AND ({' OR '.join(found)})", children.how)
 
     def _how(self, table: str, alias: str) -> str:
         """How a row comes in that is needed."""
