@@ -1,0 +1,375 @@
+"""Measures Backroom against PostgreSQL's own tools: ``python scripts/bench.py [--rows N] [--rounds N] [--json]``.
+
+Makes a demo shop of about that many rows (2 million; ``--try`` takes 50,000 and one round) on the newest installed
+PostgreSQL, else on the embedded one, in a temporary folder; runs every comparison in alternation, several rounds, and
+prints the median of each with its ratio to the first of its group. Commands run as processes, so that their start
+counts, as with the tools; both ends are on this machine. ``memory`` is the highest of our process, ``receiver``
+of the agent that takes a push (the tools' own is small; the servers' is left out).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import asyncpg  # noqa: E402
+import psutil  # noqa: E402
+import zstandard  # noqa: E402
+from memory import COMMAND, Peak, laptop, measured  # noqa: E402
+
+from agent.config import change  # noqa: E402
+from agent.database.names import column_list, qualified  # noqa: E402
+from agent.database.ownership import NEVER, Ownership  # noqa: E402
+from agent.database.reflect import reflect  # noqa: E402
+from agent.demo import data, schema  # noqa: E402
+from agent.demo.embedded import SUPERUSER, Cluster, embedded_programs  # noqa: E402
+from agent.home import Home  # noqa: E402
+from agent.tables.catalogue import TableClass, load_catalogue  # noqa: E402
+from agent.tables.infer import classify  # noqa: E402
+from certs.roster import Role  # noqa: E402
+from certs.store import Store  # noqa: E402
+
+BUSINESS = "Restaurant ABC"
+_ROWS_OF_AN_ORDER = 22.6  # rows of the whole shop for each order of a business
+_CHANGES = {
+    "business_orders": '"notes" = \'changed\', "updatedAt" = now()',
+    "business_order_items": '"unitPrice" = "unitPrice" + 1',
+    "business_stock_movements": "\"reason\" = 'changed'",
+    "business_transactions": "\"description\" = 'changed'",
+}
+
+
+@dataclass(slots=True)
+class Measured:
+    """One way of doing a thing: seconds of each round, bytes of what it made, the peaks of our process
+    and of the receiving agent in bytes."""
+
+    seconds: list[float] = field(default_factory=list)
+    bytes: int = 0
+    peak: int = 0
+    receiver: int = 0
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+
+class Bench:
+    """The laptops, the tools and the results: group, then way, in the order in which they were first measured."""
+
+    def __init__(self, folder: Path, cluster: Cluster, programs: Path) -> None:
+        self.folder = folder
+        self.cluster = cluster
+        self.programs = programs
+        self.results: dict[str, dict[str, Measured]] = {}
+        self._made = 0
+
+    def note(self, group: str, way: str, seconds: float, *, size: int = 0, peak: int = 0, receiver: int = 0) -> None:
+        """Keep one measurement."""
+        found = self.results.setdefault(group, {}).setdefault(way, Measured())
+        found.seconds.append(seconds)
+        found.bytes = size or found.bytes
+        found.peak = max(found.peak, peak)
+        found.receiver = max(found.receiver, receiver)
+        print(f"  {group}: {way}: {seconds:.2f} s", file=sys.stderr, flush=True)
+
+    def tool(self, group: str, way: str, command: str, *, makes: Path | None = None) -> None:
+        """Run PostgreSQL's tools by a shell line, in which their folder is ``$PG``."""
+        started = time.monotonic()
+        done = subprocess.run(
+            ["/bin/bash", "-o", "pipefail", "-c", command],
+            env=os.environ | {"PG": str(self.programs)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        seconds = time.monotonic() - started
+        if done.returncode:
+            raise SystemExit(f"{command}: {done.stderr.decode(errors='replace')[-2000:]}")
+        size = _size(makes) if makes else 0
+        self.note(group, way, seconds, size=size)
+
+    def ours(self, group: str, way: str, home: Path, *arguments: str, also: int | None = None) -> dict[str, Any]:
+        """Run a command of ours; ``also`` is the process of an agent that works with it."""
+        other = Peak(also) if also else None
+        result, peak, seconds = measured(home, *arguments)
+        received = other.stop() if other else 0
+        self.note(group, way, seconds, size=_number(result, "bytes"), peak=peak, receiver=received)
+        return result
+
+    def database(self, template: str = "template0") -> str:
+        """A new database, as a copy; its DSN for the owner."""
+        self._made += 1
+        return asyncio.run(self.cluster.create_database(f"bench_{self._made}", template=template))
+
+    def drop(self, dsn: str) -> None:
+        asyncio.run(self.cluster.drop_database(dsn.partition("?")[0].rpartition("/")[2]))
+
+
+def _number(result: dict[str, Any], name: str) -> int:
+    value = result.get(name)
+    return value if isinstance(value, int) else 0
+
+
+def _size(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.rglob("*")) if path.is_dir() else path.stat().st_size
+
+
+async def _fill(cluster: Cluster, name: str, scale: int | None) -> str:
+    dsn = await cluster.create_database(name)
+    connection = await asyncpg.connect(dsn)
+    try:
+        for statement in schema.schema_sql():
+            await connection.execute(statement)
+        if scale is None:
+            await data.fill_device_state(connection, seed=2, device_name=name, node_id=f"node-{name}")
+        else:
+            await data.fill(connection, scale=scale, device_name=name, node_id=f"node-{name}")
+        await connection.execute("VACUUM ANALYZE")
+    finally:
+        await connection.close()
+    return dsn
+
+
+async def _own_queries(dsn: str) -> list[str]:
+    """The rows of the business as one would copy them by hand: its own and the reference tables."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        found = await reflect(connection)
+        classification = classify(found, load_catalogue())
+        business = await connection.fetchval("SELECT id FROM businesses WHERE name = $1", BUSINESS)
+    finally:
+        await connection.close()
+    ownership = Ownership(found, classification, (business,))
+    queries = []
+    for name in classification.of_class(TableClass.BUSINESS):
+        condition = "true" if classification.rule(name).whole else ownership.ours(name, "t")
+        if condition != NEVER:
+            columns = column_list((column.name for column in found.tables[name].stored_columns), "t")
+            queries.append(f"SELECT {columns} FROM {qualified(found.tables[name])} t WHERE {condition}")
+    return queries
+
+
+async def _copy(dsn: str, queries: list[str], path: Path) -> None:
+    connection = await asyncpg.connect(dsn, server_settings={"jit": "off"})
+    try:
+        with path.open("wb") as file, zstandard.ZstdCompressor(level=1).stream_writer(file) as writer:
+
+            async def write(chunk: bytes) -> None:
+                await asyncio.to_thread(writer.write, chunk)
+
+            for query in queries:
+                await connection.copy_from_query(query, output=write, format="text")
+    finally:
+        await connection.close()
+
+
+def _run(work: Coroutine[Any, Any, None]) -> float:
+    started = time.monotonic()
+    asyncio.run(work)
+    return time.monotonic() - started
+
+
+async def _execute(dsn: str, *statements: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+def backups(bench: Bench, dsn: str, home: Path, queries: list[str]) -> Path:
+    """Full backups against pg_dump, and of one business against COPY. Returns a full bundle."""
+    custom, directory, copied = bench.folder / "dump.c", bench.folder / "dump.d", bench.folder / "copy.zst"
+    shutil.rmtree(directory, ignore_errors=True)
+    bench.tool("full backup", "pg_dump -Fc", f"$PG/pg_dump -Fc -f {custom} '{dsn}'", makes=custom)
+    full = bench.ours("full backup", "backroom", home, "backup", "--full", "--include-demo")
+    bench.tool("full backup", "pg_dump -Fd -j2", f"$PG/pg_dump -Fd -j2 -f {directory} '{dsn}'", makes=directory)
+    bench.ours("full backup", "backroom, without demo", home, "backup", "--full")
+    bench.note("business backup", "COPY, zstd", _run(_copy(dsn, queries, copied)), size=copied.stat().st_size)
+    bench.ours("business backup", "backroom", home, "backup", "--business", BUSINESS)
+    bench.ours("verify", "backroom", home, "verify", str(full["file"]))
+    return Path(str(full["file"]))
+
+
+def restores(bench: Bench, homes: Callable[[str], Path], bundle: Path) -> None:
+    """Restores into an empty and into a full database."""
+    custom, directory = bench.folder / "dump.c", bench.folder / "dump.d"
+    for way, command in (
+        ("pg_restore -1", f"$PG/pg_restore -1 --no-owner -d '{{dsn}}' {custom}"),
+        ("pg_restore -j2", f"$PG/pg_restore -j2 --no-owner -d '{{dsn}}' {directory}"),
+    ):
+        dsn = bench.database()
+        bench.tool("restore into empty", way, command.format(dsn=dsn))
+        bench.drop(dsn)
+    dsn = bench.database("empty")
+    bench.ours("restore into empty", "backroom", homes(dsn), "restore", str(bundle), "--yes", "--trust-source")
+    bench.drop(dsn)
+    dsn = bench.database("office")
+    bench.tool(
+        "restore into full", "pg_restore --clean -1", f"$PG/pg_restore --clean -1 --no-owner -d '{dsn}' {custom}"
+    )
+    bench.drop(dsn)
+    dsn = bench.database("office")
+    bench.ours("restore into full", "backroom", homes(dsn), "restore", str(bundle), "--yes", "--trust-source")
+    bench.drop(dsn)
+
+
+def pushes(bench: Bench, homes: Callable[[str], Path], alone: str) -> None:
+    """One business, alone on the source, to an empty laptop; again, unchanged and changed; then compare."""
+    dump, copy = bench.folder / "push.c", bench.folder / "pushed.c"
+    dsn = bench.database()
+    line = f"$PG/pg_dump -Fc -f {dump} '{alone}' && cp {dump} {copy} && $PG/pg_restore -1 --no-owner -d '{dsn}' {copy}"
+    bench.tool("push", "pg_dump -Fc, cp, pg_restore -1", line, makes=dump)
+    bench.drop(dsn)
+    dsn = bench.database()
+    bench.tool("push", "pg_dump | psql -1", f"$PG/pg_dump -O '{alone}' | $PG/psql -q -1 -v ON_ERROR_STOP=1 '{dsn}'")
+    bench.drop(dsn)
+    source, target = bench.database("alone"), bench.database("empty")
+    change(Home(homes(source)), database_url=source)
+    sales = bench.folder / "sales"
+    change(Home(sales), database_url=target)
+    agent = subprocess.Popen(
+        [*COMMAND, "--home", str(sales), "run", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd=ROOT,
+        text=True,
+    )
+    try:
+        assert agent.stdout is not None
+        change(Home(homes(source)), peers=(f"127.0.0.1:{json.loads(agent.stdout.readline())['port']}",))
+        home = homes(source)
+        bench.ours("push", "backroom", home, "push", BUSINESS, "sales", also=agent.pid)
+        bench.ours("push", "backroom, 0% changed", home, "push", BUSINESS, "sales", also=agent.pid)
+        for share, parts in (("0.1%", 1), ("10%", 100)):
+            changed = f"WHERE abs(hashtext(id)) % 1000 < {parts}"
+            asyncio.run(_execute(source, *(f"UPDATE {table} SET {what} {changed}" for table, what in _CHANGES.items())))
+            bench.ours("push", f"backroom, {share} changed", home, "push", BUSINESS, "sales", also=agent.pid)
+        bench.ours("compare", "backroom", home, "compare", "--business", BUSINESS, "--with", "sales")
+    finally:
+        agent.terminate()
+        agent.wait()
+    bench.drop(source)
+    bench.drop(target)
+
+
+def starts(bench: Bench, home: Path) -> None:
+    """The start of commands."""
+    for arguments in (("--version",), ("--help",), ("status",)):
+        started = time.monotonic()
+        subprocess.run([*COMMAND, "--home", str(home), *arguments], stdout=subprocess.DEVNULL, cwd=ROOT)
+        bench.note("start of a command", " ".join(arguments), time.monotonic() - started)
+
+
+def prepare(folder: Path, cluster: Cluster, scale: int) -> tuple[Callable[[str], Path], str, str]:
+    """The databases "office", "empty" and "alone", and two laptops of one shop; how to point the first at a
+    database, and the DSNs of the first and the last."""
+    office = asyncio.run(_fill(cluster, "office", scale))
+    empty = asyncio.run(_fill(cluster, "empty", None))
+    home, sales = laptop(folder, "office", office), laptop(folder, "sales", empty)
+    founder, member = Store(home), Store(sales)
+    founder.create_shop("Bench")
+    member.join_result(founder.issue("sales", member.identity().public_key, Role.MEMBER))
+    made, _, _ = measured(home, "backup", "--business", BUSINESS)
+    alone = asyncio.run(cluster.create_database("alone", template="empty"))
+
+    def at(dsn: str) -> Path:
+        change(Home(home), database_url=dsn)
+        return home
+
+    measured(at(alone), "restore", str(made["file"]), "--yes", "--trust-source")
+    asyncio.run(_execute(alone, "VACUUM ANALYZE"))
+    return at, office, alone
+
+
+async def _about(cluster: Cluster, rows: int) -> dict[str, Any]:
+    connection = await asyncpg.connect(cluster.dsn("office", SUPERUSER))
+    try:
+        counted = await connection.fetchval("SELECT sum(n_live_tup)::bigint FROM pg_stat_user_tables")
+        return {
+            "asked for rows": rows,
+            "rows": counted,
+            "database bytes": await connection.fetchval("SELECT pg_database_size(current_database())"),
+            "server": await connection.fetchval("SHOW server_version"),
+            "python": platform.python_version(),
+            "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, "
+            f"{psutil.virtual_memory().total >> 30} GB",
+            "load before": round(os.getloadavg()[0], 2),
+        }
+    finally:
+        await connection.close()
+
+
+def table(results: dict[str, dict[str, Measured]]) -> str:
+    """The results as text; the ratio is to the first of the group."""
+    lines = [f"{'':60} {'median':>9} {'ratio':>6} {'MB':>8} {'memory':>9} {'receiver':>9}"]
+    for group, ways in results.items():
+        first = next(iter(ways.values())).median
+        for way, found in ways.items():
+            size = f"{found.bytes / 1e6:8.1f}" if found.bytes else " " * 8
+            memory = [f"{peak >> 20:6} MB" if peak else " " * 9 for peak in (found.peak, found.receiver)]
+            lines.append(
+                f"{f'{group}: {way}':60} {found.median:7.2f} s {found.median / first:6.2f} {size} {' '.join(memory)}"
+            )
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rows", type=int, default=2_000_000, help="rows of the shop (2000000)")
+    parser.add_argument("--rounds", type=int, default=5, help="how often everything is measured (5)")
+    parser.add_argument("--try", action="store_true", dest="small", help="50,000 rows and one round")
+    parser.add_argument("--programs", type=Path, help="the bin folder of a PostgreSQL (the newest installed)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    given = parser.parse_args()
+    rows, rounds = (50_000, 1) if given.small else (given.rows, given.rounds)
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+    programs: Path = given.programs or (installed[-1] if installed else embedded_programs())
+    with tempfile.TemporaryDirectory(prefix="backroom-bench-") as name:
+        folder = Path(name)
+        cluster = Cluster(folder / "postgres", programs=programs)
+        asyncio.run(cluster.start())
+        try:
+            at, office, alone = prepare(folder, cluster, max(1, round(rows / _ROWS_OF_AN_ORDER)))
+            about = asyncio.run(_about(cluster, rows)) | {"rounds": rounds}
+            bench = Bench(folder, cluster, programs)
+            queries = asyncio.run(_own_queries(office))
+            for number in range(rounds):
+                print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
+                bundle = backups(bench, office, at(office), queries)
+                restores(bench, at, bundle)
+                pushes(bench, at, alone)
+                starts(bench, at(office))
+        finally:
+            cluster.stop_now()
+    if given.json:
+        found = {
+            group: {way: asdict(each) | {"median": each.median} for way, each in ways.items()}
+            for group, ways in bench.results.items()
+        }
+        print(json.dumps(about | {"results": found}))
+    else:
+        print("\n".join(f"{what}: {value}" for what, value in about.items()))
+        print(table(bench.results))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
