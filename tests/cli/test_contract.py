@@ -98,7 +98,7 @@ def test_help_of_all_and_version(run: Run) -> None:
 
 WRONG_USAGE = [
     "nonsense", "--nonsense", "backup", "backup --full --full-device", "backup --business", "backup --full extra",
-    "push", "push one", "push one two three", "pull", "pull x", "pull x --full --business y", "restore", "inspect",
+    "push", "push one", "push one two --mirror", "pull", "pull x", "pull x --full --business y", "restore", "inspect",
     "compare", "compare --business x", "compare --with x", "init --port 99999", "init --port x", "invite --role king",
     "join", "history --limit 0", "revoke", "shop create", "shop nonsense", "restore x --conflicts mine",
     "tables --class x",

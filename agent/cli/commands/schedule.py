@@ -123,7 +123,7 @@ async def show(session: Session) -> int | None:
 @command(name="remove")
 @click.argument("name")
 async def remove(session: Session, name: str) -> None:
-    """Take NAME out of the schedule."""
+    """Take NAME out of the schedule. Backups that it has made stay where they are."""
     from agent.config import change, load
 
     def work() -> bool:
