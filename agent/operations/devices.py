@@ -54,6 +54,7 @@ class Device:
 
 async def devices(workspace: Workspace, *, within: float = 4.0) -> tuple[Device, ...]:
     """All devices of the roster, each asked whether it is there. This one is online while its agent runs."""
+    workspace.config.device_name()
     shop = workspace.store.require_shop()
     own = workspace.store.identity().node_id
     others = [member for member in shop.roster.members if member.node_id != own and member.active]
