@@ -1,4 +1,4 @@
-"""Pushing a business to another laptop, and pulling backups from one."""
+"""Pushing a business to another laptop."""
 
 from __future__ import annotations
 
@@ -14,29 +14,23 @@ import structlog
 
 from agent.archive.history import History, new_id
 from agent.archive.records import DONE, FAILED, INTERRUPTED, REFUSED, BackupRecord, TransferRecord
-from agent.archive.spool import Incoming, Spool
 from agent.database.businesses import Business, find_business
 from agent.engine.backup import BackupRequest
-from agent.engine.bundle_file import verify_bundle
 from agent.engine.progress import Progress, Step, silent
 from agent.operations.approving import WAITS
-from agent.operations.backups import backup_record, make_backup
+from agent.operations.backups import make_backup
 from agent.operations.errors import OperationError
 from agent.operations.look import businesses
 from agent.operations.network import Network, network
 from agent.operations.requests import LIFETIME, PushMode
-from agent.operations.rights import require_pull, require_push
+from agent.operations.rights import require_push
 from agent.operations.standing import heed_cancel
 from agent.operations.workspace import Workspace, utc_now
-from agent.peers.errors import Cancelled, PeerError, Refused
-from agent.peers.handler import Part
+from agent.peers.errors import Cancelled, Refused
 from agent.peers.push import Pushed, Tell
-from certs.identity import verify_signature
 from certs.roster import Member
-from protocol.manifest import Kind, Manifest
+from protocol.manifest import Kind
 from protocol.messages import Receipt
-from protocol.names import bundle_name
-from protocol.requests import PullKind, PullRequest
 
 log = structlog.get_logger(__name__)
 
@@ -45,11 +39,6 @@ RESUME_WITHIN = timedelta(hours=1)
 WAIT_SECONDS = 60.0
 BROKE_OFF = "broke-off"
 """The code of an interrupted push that asks: it is not taken up again, the next one asks anew."""
-_PULLS: dict[Kind, PullKind] = {
-    Kind.BUSINESS: "business-specific",
-    Kind.FULL: "full",
-    Kind.FULL_DEVICE: "full-device",
-}
 
 
 class WrongTarget(OperationError):
@@ -69,11 +58,6 @@ class WaitsForYes(OperationError):
 
     code = WAITS
     hint = "Run the same push again later: it then tells what came of it."
-
-
-class WrongBundle(OperationError):
-    code = "wrong-bundle"
-    hint = "Nothing was kept. Try again; if it happens again, look at the other laptop's log."
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +109,8 @@ def other_device(workspace: Workspace, text: str) -> Member:
     return member
 
 
-def _telling(progress: Progress) -> Callable[[str, int, int, str], None]:
+def telling(progress: Progress) -> Callable[[str, int, int, str], None]:
+    """The peer client's way of telling, as progress."""
     def tell(phase: str, done: int, total: int, text: str) -> None:
         progress(Step(phase, done, total, text))
 
@@ -283,7 +268,7 @@ async def hand_over(
     net: Network | None = None,
 ) -> Pushed:
     """Send a bundle that is made, and note what came of it. ``net`` is a network that is there already."""
-    tell = _patient(_telling(progress), member.name, patience)
+    tell = _patient(telling(progress), member.name, patience)
     try:
         async with nullcontext(net) if net is not None else network(workspace) as way:
             try:
@@ -366,111 +351,3 @@ async def _send(
         for task in beside:
             task.cancel()
         await asyncio.gather(*beside, return_exceptions=True)
-
-
-@dataclass(frozen=True, slots=True)
-class PullDone:
-    """A pulled backup, verified and in the archive."""
-
-    member: Member
-    manifest: Manifest
-    record: BackupRecord
-    file: Path
-    seconds: float
-
-    def as_dict(self) -> dict[str, object]:
-        manifest = self.manifest
-        return {
-            "device": {"node_id": self.member.node_id, "name": self.member.name},
-            "kind": manifest.kind.value,
-            "bundle_id": manifest.bundle_id,
-            "file": str(self.file),
-            "business": {"id": manifest.business.id, "name": manifest.business.name} if manifest.business else None,
-            "created": manifest.created,
-            "tables": manifest.table_count,
-            "rows": manifest.total_rows,
-            "bytes": self.record.size,
-            "seconds": round(self.seconds, 3),
-            "warnings": list(manifest.warnings),
-        }
-
-
-async def pull(
-    workspace: Workspace,
-    history: History,
-    device: str,
-    kind: Kind,
-    *,
-    business: str | None = None,
-    include_demo: bool = False,
-    compress: bool = True,
-    progress: Progress = silent,
-) -> PullDone:
-    """Have another laptop make a backup and keep it in this one's archive. Nothing is restored.
-
-    Raises ``TrustError``, ``PeerError``, ``BundleError`` and :class:`WrongBundle`.
-    """
-    member = other_device(workspace, device)
-    workspace.clones.require_clear(member.node_id)
-    own = workspace.store.identity().node_id
-    started = asyncio.get_running_loop().time()
-    transfer = await history.start_transfer(
-        TransferRecord(
-            id=new_id(),
-            direction="received",
-            mode="pull",
-            kind=kind.value,
-            peer_node=member.node_id,
-            peer_name=member.name,
-            state="started",
-            started_at=utc_now(),
-            business_name=business,
-        )
-    )
-    spool = Spool(workspace.home)
-
-    def part_for(bundle_id: str, size: int) -> Part:
-        return spool.open(bundle_id, size)
-
-    def accept(manifest: Manifest) -> None:
-        if manifest.source_node != member.node_id or manifest.kind is not kind:
-            raise WrongBundle(f"{member.name} sent another bundle than the one that was asked for.")
-        which, what = (manifest.business.id, manifest.business.name) if manifest.business else (None, kind.value)
-        require_pull(workspace.store.roster(), own, member.node_id, kind, which, what)
-
-    request = PullRequest(_PULLS[kind], business, include_demo=include_demo, compress=compress)
-    try:
-        async with network(workspace) as net:
-            fetched = await net.client.pull(member.node_id, request, part_for, accept=accept, tell=_telling(progress))
-        part = fetched.part
-        assert isinstance(part, Incoming)
-        try:
-            bundle = await verify_bundle(part.path, verify_signature)
-            if bundle.signer != member.node_id:
-                raise WrongBundle(f"{member.name} sent a bundle that another device made.")
-            checksum = await workspace.archive.checksum(part.path)
-            path = await part.promote(workspace.archive, kind.value, bundle_name(bundle.manifest))
-        finally:
-            await part.close()
-    except BaseException as error:
-        state = INTERRUPTED if isinstance(error, (PeerError, asyncio.CancelledError, KeyboardInterrupt)) else FAILED
-        await history.end_transfer(
-            transfer.id,
-            REFUSED if isinstance(error, Refused) else state,
-            error_code=str(getattr(error, "code", "stopped")),
-            error=str(error) or "The pull was stopped.",
-        )
-        raise
-    record = await history.add_backup(
-        backup_record(
-            workspace,
-            bundle.manifest,
-            path,
-            size=bundle.size,
-            raw_size=bundle.seal.raw_bytes,
-            checksum=checksum,
-            came="pulled",
-        )
-    )
-    await history.end_transfer(transfer.id, DONE, bundle_id=record.id, bytes_done=bundle.size)
-    return PullDone(member, bundle.manifest, record, path, asyncio.get_running_loop().time() - started)

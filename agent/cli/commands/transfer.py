@@ -209,7 +209,7 @@ async def pull(
     Nothing is restored: see `backroom restore`. A full-device backup of another laptop is only kept for it.
     """
     from agent.operations.backups import kind_of
-    from agent.operations.transfers import pull as fetch
+    from agent.operations.pulling import pull as fetch
     from agent.operations.workspace import Workspace
 
     kind = kind_of(full=full, business=business, full_device=full_device)
