@@ -10,7 +10,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, TextIO
 
-UNITS = ("bytes", "kB", "MB", "GB", "TB")
+from agent.words import count, duration, moment, size
+
+__all__ = ["Output", "count", "duration", "moment", "plain", "size"]
 
 
 def plain(value: Any) -> Any:
@@ -30,35 +32,6 @@ def plain(value: Any) -> Any:
             return [plain(item) for item in value]
         case _:
             return value
-
-
-def size(number: int) -> str:
-    """A number of bytes for people: ``1.2 MB``."""
-    amount = float(number)
-    for unit in UNITS:
-        if amount < 1000 or unit == UNITS[-1]:
-            return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    raise AssertionError
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people: ``0.4 s``, ``3 min 20 s``."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
-
-
-def count(number: int, noun: str, plural: str | None = None) -> str:
-    """``1 row``, ``1,372 rows``."""
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
-
-
-def moment(at: datetime) -> str:
-    """A time for people, in this laptop's zone."""
-    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 class Output:
