@@ -1,4 +1,4 @@
-"""The application: endpoints, jobs, downloads; and the server that the running agent starts."""
+"""The application: endpoints, jobs, downloads, the page beside them; and the server that the running agent starts."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ from agent.web.api.models import Download, Request
 from agent.web.api.openapi import document
 from agent.web.api.security import guard, load_token
 from agent.web.api.values import answer, encoded
+from agent.web.pages.app import make_pages
+from agent.web.pages.render import PREFIX
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +42,8 @@ Model = TypeVar("Model", bound=Request)
 
 def make_app(workspace: Workspace, token: str) -> web.Application:
     """The application over one data folder. Its jobs end with it."""
-    app = web.Application(middlewares=[guard(token)], client_max_size=MAX_BODY)
+    pages = make_pages(workspace, token)
+    app = web.Application(middlewares=[guard(token, but_for=pages)], client_max_size=MAX_BODY)
     jobs = Jobs()
     for endpoint in ENDPOINTS:
         handler = partial(_see, workspace, endpoint) if endpoint.see else partial(_do, workspace, jobs, endpoint)
@@ -53,9 +56,10 @@ def make_app(workspace: Workspace, token: str) -> web.Application:
     app.router.add_delete("/api/jobs/{id}", partial(_cancel, jobs))
     app.router.add_get("/api/jobs/{id}/events", partial(_events, jobs), allow_head=False)
 
-    pages = HealthPages(workspace)
-    app.router.add_get("/healthz", pages.healthz)
-    app.router.add_get("/metrics", pages.metrics)
+    health = HealthPages(workspace)
+    app.router.add_get("/healthz", health.healthz)
+    app.router.add_get("/metrics", health.metrics)
+    app.add_subapp(PREFIX, pages)
 
     async def close(_: web.Application) -> None:
         await jobs.close()

@@ -54,11 +54,16 @@ def check_place(request: web.Request) -> None:
         raise WrongPlace("The request comes from another site's page.")
 
 
-def guard(token: str) -> Middleware:
-    """The middleware that checks place and token, and turns every error into an answer."""
+def guard(token: str, *, but_for: web.Application | None = None) -> Middleware:
+    """The middleware that checks place and token, and turns every error into an answer.
+
+    ``but_for`` is an application below this one that has a guard of its own.
+    """
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if but_for is not None and but_for in request.match_info.apps:
+            return await handler(request)
         try:
             check_place(request)
             scheme, _, given = request.headers.get("Authorization", "").partition(" ")

@@ -1,0 +1,126 @@
+"""The page's application: who may enter, what is where. It lives beside the API, below ``/page``."""
+
+from __future__ import annotations
+
+import hmac
+
+import structlog
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler, Middleware
+
+from agent.operations.glance import Glance
+from agent.operations.workspace import Workspace
+from agent.web.api.errors import UNEXPECTED, NotFound, NoToken, described
+from agent.web.api.security import check_place
+from agent.web.pages import backups, home, incoming, jobs, push, restoring
+from agent.web.pages.desk import Desk
+from agent.web.pages.errors import BadTicket, NoCsrf, NoSession
+from agent.web.pages.parts import DESK, GLANCE, WORKSPACE
+from agent.web.pages.render import HEADERS, HERE, PREFIX, SESSION, THEME_COOKIE, THEMES, render, set_up, to
+from agent.web.pages.sessions import Sessions, cookie_name, has_csrf, port_of
+
+log = structlog.get_logger(__name__)
+
+_SAFE = {hdrs.METH_GET, hdrs.METH_HEAD}
+_COOKIE_SECONDS = 400 * 86400
+
+
+def make_pages(workspace: Workspace, token: str) -> web.Application:
+    """The page over one data folder. ``token`` is the API's: who has it may ask for a link (``POST /page/ticket``)."""
+    sessions = Sessions()
+    app = web.Application(middlewares=[_guard(sessions)], client_max_size=64 * 1024)
+    app[WORKSPACE] = workspace
+    app[DESK] = Desk()
+    app[GLANCE] = Glance(workspace)
+    set_up(app)
+
+    async def ticket(request: web.Request) -> web.Response:
+        scheme, _, given = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+        if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), token.encode()):
+            raise NoToken("The request has no valid token.")
+        link = f"http://127.0.0.1:{port_of(request)}{PREFIX}/enter?ticket={sessions.ticket()}"
+        return web.json_response({"link": link}, headers={hdrs.CACHE_CONTROL: "no-store"})
+
+    async def enter(request: web.Request) -> web.StreamResponse:
+        key = sessions.enter(request.query.get("ticket", ""))
+        if key is None:
+            if sessions.of(request) is not None:
+                raise to("/")
+            raise BadTicket
+        response = to("/")
+        response.set_cookie(cookie_name(request), key, path=PREFIX, httponly=True, samesite="Strict")
+        raise response
+
+    async def leave(request: web.Request) -> web.StreamResponse:
+        sessions.leave(request)
+        raise NoSession
+
+    app.router.add_post("/ticket", ticket)
+    app.router.add_get("/enter", enter)
+    app.router.add_post("/leave", leave)
+    app.router.add_post("/theme", _theme)
+    for part in (home, push, jobs, backups, restoring, incoming):
+        app.add_routes(part.ROUTES)
+    app.router.add_static("/static", HERE / "static")
+
+    async def close(_: web.Application) -> None:
+        await app[DESK].jobs.close()
+        await app[GLANCE].close()
+
+    app.on_shutdown.append(close)
+    return app
+
+
+async def _theme(request: web.Request) -> web.StreamResponse:
+    form = await request.post()
+    theme = str(form.get("theme", ""))
+    response = to("/settings")
+    if theme in THEMES:
+        response.set_cookie(THEME_COOKIE, theme, path=PREFIX, httponly=True, samesite="Strict", max_age=_COOKIE_SECONDS)
+    raise response
+
+
+def _guard(sessions: Sessions) -> Middleware:
+    """The middleware that checks place, session and CSRF token, and makes a page of every error."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            check_place(request)
+            path = request.path.removeprefix(PREFIX)
+            if not (path in ("/ticket", "/enter") or path.startswith("/static/")):
+                session = sessions.of(request)
+                if session is None:
+                    raise NoSession
+                if request.method not in _SAFE and not await has_csrf(request, session):
+                    raise NoCsrf
+                request[SESSION] = session
+            response = await handler(request)
+        except ConnectionResetError:
+            raise  # who listened has gone
+        except web.HTTPRedirection as redirect:
+            redirect.headers.update(HEADERS)
+            raise
+        except web.HTTPNotFound:
+            response = _problem(request, NotFound(f"There is no {request.path}.", ""))
+        except web.HTTPException as error:
+            response = _problem(request, NotFound(f"{error.reason}.", ""), error.status)
+        except Exception as error:
+            response = _problem(request, error)
+        if not response.prepared:
+            response.headers.update(HEADERS)
+        return response
+
+    return middleware
+
+
+def _problem(request: web.Request, error: Exception, status: int | None = None) -> web.Response:
+    """The error's own words as a page; an unexpected one goes to the log and keeps its details there."""
+    found = described(error)
+    if found is None:
+        log.error("page failed", path=request.path, exc_info=error)
+        found = 500, UNEXPECTED
+    response = render("problem.html", request, {"error": found[1]}, status or found[0])
+    if isinstance(error, NoSession) and "HX-Request" in request.headers:
+        response.headers["HX-Refresh"] = "true"
+    return response

@@ -1,0 +1,61 @@
+"""What can be wrong with what somebody does on the page."""
+
+from __future__ import annotations
+
+from agent.web.api.errors import ApiError
+from agent.web.pages.texts import text
+
+
+class PageError(ApiError):
+    """Root of the page's errors."""
+
+    code = "page"
+    hint = ""
+
+
+class NoSession(PageError):
+    code = "no-session"
+    status = 401
+
+    def __init__(self) -> None:
+        super().__init__(text("session.none"), text("session.none.hint"))
+
+
+class BadTicket(PageError):
+    code = "bad-ticket"
+    status = 403
+
+    def __init__(self) -> None:
+        super().__init__(text("session.ticket"), text("session.none.hint"))
+
+
+class NoCsrf(PageError):
+    code = "no-csrf"
+    status = 403
+
+    def __init__(self) -> None:
+        super().__init__(text("session.csrf"), text("session.csrf.hint"))
+
+
+class Missing(PageError):
+    code = "missing"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(text("form.missing", name=name), text("form.missing.hint"))
+
+
+class NotTyped(PageError):
+    """The name that had to be typed is another one."""
+
+    code = "not-typed"
+
+    def __init__(self, wanted: str) -> None:
+        super().__init__(text("form.typed", name=wanted), text("form.typed.hint"))
+
+
+class PlanGone(PageError):
+    code = "plan-gone"
+    status = 409
+
+    def __init__(self) -> None:
+        super().__init__(text("plan.gone"), text("plan.gone.hint"))

@@ -1,0 +1,60 @@
+"""Home: businesses and laptops, live."""
+
+from __future__ import annotations
+
+from aiohttp import hdrs, web
+
+from agent.web.pages.parts import DESK, GLANCE, fresh
+from agent.web.pages.render import render
+
+_ALIVE_SECONDS = 10.0
+
+
+async def home(request: web.Request) -> web.Response:
+    """The shop at a glance."""
+    view = await request.app[GLANCE].current()
+    return render("home.html", request, {"view": view, "running": request.app[DESK].running()})
+
+
+async def shop(request: web.Request) -> web.Response:
+    """The part of it that moves."""
+    view = await request.app[GLANCE].current()
+    return render("shop.html", request, {"view": view, "running": request.app[DESK].running()})
+
+
+async def events(request: web.Request) -> web.StreamResponse:
+    """An event whenever the shop is seen otherwise, as long as somebody listens."""
+    response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: "text/event-stream", hdrs.CACHE_CONTROL: "no-store"})
+    glance = request.app[GLANCE]
+    before = await glance.current()
+    await response.prepare(request)
+    while True:
+        now = await glance.next(before, _ALIVE_SECONDS)
+        if now is None:
+            await response.write(b": alive\n\n")
+            continue
+        before = now
+        await response.write(b"event: shop-moved\ndata:\n\n")
+
+
+async def activity(request: web.Request) -> web.Response:
+    """What happened lately: pushes, pulls, restores; those that can be taken back have a button."""
+    workspace = fresh(request)
+    async with workspace.history() as history:
+        restores = [each for each in await history.restores(limit=60) if each.state != "planned"]
+        transfers = await history.transfers(limit=30)
+    return render("activity.html", request, {"restores": restores[:30], "transfers": transfers})
+
+
+async def settings(request: web.Request) -> web.Response:
+    """How the page looks, and leaving it."""
+    return render("settings.html", request, {"workspace": fresh(request)})
+
+
+ROUTES = [
+    web.get("/", home),
+    web.get("/shop", shop),
+    web.get("/events", events, allow_head=False),
+    web.get("/activity", activity),
+    web.get("/settings", settings),
+]

@@ -1,0 +1,61 @@
+"""The page of one job: how far it is, what came of it."""
+
+from __future__ import annotations
+
+from aiohttp import hdrs, web
+
+from agent.web.api.jobs import RUNNING
+from agent.web.pages.desk import BYTES, Sheet
+from agent.web.pages.parts import DESK
+from agent.web.pages.render import PREFIX, render
+from agent.web.pages.texts import stage
+
+_ALIVE_TICKS = 40  # of the watcher's quarter seconds
+
+
+def shown(sheet: Sheet) -> dict[str, object]:
+    """What the templates need of a job."""
+    return {
+        "sheet": sheet,
+        "job": sheet.job,
+        "stage": stage(sheet.job.step.stage),
+        "bytes": sheet.job.step.stage in BYTES,
+    }
+
+
+async def job(request: web.Request) -> web.Response:
+    """The whole page; only the part that moves where htmx asks."""
+    sheet = request.app[DESK].get(request.match_info["id"])
+    part = "HX-Request" in request.headers
+    return render("job_state.html" if part else "job.html", request, shown(sheet))
+
+
+async def cancel(request: web.Request) -> web.StreamResponse:
+    """Stop it; what was not finished is put back."""
+    job = await request.app[DESK].jobs.cancel(request.match_info["id"])
+    raise web.HTTPSeeOther(f"{PREFIX}/jobs/{job.id}")
+
+
+async def events(request: web.Request) -> web.StreamResponse:
+    """``moved`` with the stage in words whenever it goes on; ``ended`` last."""
+    desk = request.app[DESK]
+    sheet = desk.get(request.match_info["id"])
+    response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: "text/event-stream", hdrs.CACHE_CONTROL: "no-store"})
+    await response.prepare(request)
+    quiet = 0
+    async for job in desk.jobs.watch(sheet.job.id):
+        quiet = quiet + 1 if job is None else 0
+        if job is not None:
+            event, words = ("moved", stage(job.step.stage)) if job.state == RUNNING else ("ended", stage(job.state))
+            await response.write(f"event: {event}\ndata: {words}\n\n".encode())
+        elif quiet % _ALIVE_TICKS == 0:
+            await response.write(b": alive\n\n")
+    await response.write_eof()
+    return response
+
+
+ROUTES = [
+    web.get("/jobs/{id}", job),
+    web.get("/jobs/{id}/events", events, allow_head=False),
+    web.post("/jobs/{id}/cancel", cancel),
+]

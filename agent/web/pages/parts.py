@@ -1,0 +1,39 @@
+"""What the handlers share: where the data folder, the jobs and the view of the shop are, and how forms are read."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from agent.operations.glance import Glance
+from agent.operations.workspace import Workspace
+from agent.web.pages.desk import Desk
+from agent.web.pages.errors import Missing, NotTyped
+
+WORKSPACE = web.AppKey("workspace", Workspace)
+DESK = web.AppKey("desk", Desk)
+GLANCE = web.AppKey("glance", Glance)
+
+
+def fresh(request: web.Request) -> Workspace:
+    """The data folder with its settings as they are now."""
+    return Workspace(request.app[WORKSPACE].home)
+
+
+async def field(request: web.Request, name: str) -> str:
+    """A field of the form. Raises :class:`Missing`."""
+    value = (await request.post()).get(name)
+    if not isinstance(value, str) or not value.strip():
+        raise Missing(name)
+    return value
+
+
+async def flag(request: web.Request, name: str) -> bool:
+    """Whether a box is ticked."""
+    return name in await request.post()
+
+
+async def require_typed(request: web.Request, wanted: str) -> None:
+    """Raise :class:`NotTyped` unless the field ``typed`` has this name; spaces and capitals do not count."""
+    typed = str((await request.post()).get("typed", ""))
+    if " ".join(typed.split()).casefold() != " ".join(wanted.split()).casefold():
+        raise NotTyped(wanted)
