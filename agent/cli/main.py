@@ -11,7 +11,15 @@ from agent.cli.output import Output
 
 # Name of the command -> module below agent.cli.commands, and where it stands in the help.
 COMMANDS = {
-    "Set up": {"init": "setup", "shop": "shop", "invite": "shop", "join": "shop", "run": "run", "demo": "demo"},
+    "Set up": {
+        "init": "setup",
+        "shop": "shop",
+        "invite": "shop",
+        "join": "shop",
+        "run": "run",
+        "open": "open",
+        "demo": "demo",
+    },
     "Trust": {
         "device": "devices",
         "clone": "devices",

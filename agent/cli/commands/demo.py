@@ -150,6 +150,9 @@ async def demo(session: Session, keep: bool, scale: int) -> int | None:
             if keep and not story.failed:
                 session.output.say(f"Both agents are running. Their data folders: {first.home} and {second.home}")
                 session.output.say(f"Try: backroom --home {shlex.quote(str(first.home))} devices")
+                for laptop in (first, second):
+                    opened = await story.ask(laptop, "open")
+                    session.output.say(f"The page of {laptop.name}: {opened['link']}")
                 session.output.say("Stop with Ctrl+C: everything is removed then.")
                 await asyncio.Event().wait()
     finally:
