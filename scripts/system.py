@@ -66,6 +66,12 @@ PACKAGES = (
         reason="a network share to deliver backups to: its tests start a server of their own on the loopback address",
         without="the tests of deliveries to a network share are skipped",
     ),
+    SystemPackage(
+        name="chromium",
+        programs=("/usr/bin/chromium", "chromium"),
+        reason="a browser: the page is tested as people use it, wide and narrow, with an accessibility check",
+        without="the tests in tests/browser are skipped",
+    ),
 )
 
 
