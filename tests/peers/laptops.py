@@ -105,7 +105,7 @@ class Shelf:
 
     async def prepare_pull(self, peer: Peer, request: PullRequest, report: Report) -> Prepared:
         self.asked.append(request)
-        if request.business == "nobody":
+        if request.business == "nobody" or not self.ready:
             raise DeclinedError("There is no business called nobody.")
         report("applying", 5, 10, "making it")
         bundle_id, path = next(iter(self.ready.items()))
