@@ -18,6 +18,7 @@ from agent.archive.history import History, new_id
 from agent.archive.records import RestoreRecord, TransferRecord
 from agent.home import HomeBusyError
 from agent.operations.care import GONE, follow_renames, look_over, note, pin, rebuild, untrash
+from agent.operations.deliveries import drop, queue_delivery
 from agent.operations.prune import plan_prune, prune
 from agent.operations.status import status
 from agent.operations.verify import files_to_verify, find_files, verify_files
@@ -145,6 +146,20 @@ async def test_pruning_moves_to_the_trash_and_empties_it_days_later(workspace: W
     assert trash(workspace) == set()
     assert not (await prune(workspace, history, now=END + timedelta(days=9), zone=UTC)).deleted
     assert len(await history.backups(removed=None)) == 60
+
+
+async def test_what_waits_to_be_delivered_stays(workspace: Workspace, history: History, tmp_path: Path) -> None:
+    await many(workspace, history, 40)
+    first, *_ = (await plan_prune(workspace, history, now=END, zone=UTC)).removals
+    (tmp_path / "nas").mkdir()
+    path = workspace.archive.locate(first.record.path)
+    job = await queue_delivery(workspace, path, f"path:{tmp_path / 'nas'}", plain=True)
+    plan = await plan_prune(workspace, history, now=END, zone=UTC)
+    (kept,) = [item for item in plan.items if item.record.id == first.record.id]
+    assert kept.keep
+    assert kept.reasons == (f"in use: a delivery to {tmp_path / 'nas'}",)
+    await drop(workspace, job.id)
+    assert first.record.id in {item.record.id for item in (await plan_prune(workspace, history, now=END)).removals}
 
 
 async def test_names_and_file_times_decide_nothing(workspace: Workspace, history: History) -> None:
