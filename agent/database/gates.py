@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +10,7 @@ import asyncpg
 
 from agent.database.names import column_list, qualified, quote
 from agent.database.ownership import NEVER
+from agent.database.scalars import scalars
 from agent.database.scope import SCOPE_TABLE, How, Scope, Source
 from agent.tables.catalogue import TableClass
 from agent.tables.scope import NeedEdge
@@ -133,21 +134,22 @@ def _may_stay_behind(target: TableClass, edge: NeedEdge, unclassified: bool) -> 
 
 async def leak(connection: asyncpg.Connection, scope: Scope) -> list[Finding]:
     """Rows of businesses that were not chosen, included as anything but stubs."""
-    findings = []
+    questions = {}
     for table in scope.rules.tables:
-        rule = scope.classification.rule(table)
         theirs = scope.ownership.theirs(table, "t")
-        if theirs == NEVER or rule.whole:
+        if theirs == NEVER or scope.classification.rule(table).whole:
             continue
-        rows = await _total(
-            connection,
-            [
-                f"SELECT count(*) FROM {source.where(f'{source.how} < {How.STUB:d}', theirs)}"
-                for source in ([scope.added(table, "t")] if scope.ownership.all_but else scope.sources(table))
-                if source
-            ],
-        )
-        if rows:
-            columns = rule.travels_with or rule.owners
-            findings.append(Finding("leak", table, columns, rows, "belong to another business"))
-    return findings
+        # Where all but some are chosen, the rows without a line are those that are not theirs: nothing to ask.
+        sources = scope.sources(table) if not scope.ownership.all_but else (scope.added(table, "t"),)
+        for place, source in enumerate(source for source in sources if source):
+            leaked = source.where(f"{source.how} < {How.STUB:d}", theirs)
+            questions[table, place] = f"(SELECT count(*) FROM {leaked})"
+    found: Counter[str] = Counter()
+    for (table, _), rows in (await scalars(connection, questions)).items():
+        found[table] += rows
+    rules = {table: scope.classification.rule(table) for table in found}
+    return [
+        Finding("leak", table, rules[table].travels_with or rules[table].owners, rows, "belong to another business")
+        for table, rows in found.items()
+        if rows
+    ]

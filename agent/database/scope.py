@@ -10,7 +10,7 @@ row of the platform, whatever the SQL here says.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -18,6 +18,7 @@ import asyncpg
 
 from agent.database.names import qualified
 from agent.database.ownership import NEVER, Ownership
+from agent.database.scalars import scalars
 from agent.tables.infer import Classification
 from agent.tables.schema import Schema
 from agent.tables.scope import ScopeRules
@@ -138,17 +139,19 @@ class Scope:
             " UNION ALL ".join(parts) or f"SELECT {columns} FROM {qualified(self.schema.tables[table])} t WHERE false"
         )
 
-    async def count(self, connection: asyncpg.Connection, tables: Iterable[str]) -> dict[str, Counted]:
+    async def count(self, connection: asyncpg.Connection, tables: Sequence[str]) -> dict[str, Counted]:
         """Exact rows of each table in the scope, stubs apart."""
         lines = await connection.fetch(
             f"SELECT place, count(*) FILTER (WHERE how < {How.STUB:d}) AS rows, "
             f"count(*) FILTER (WHERE how = {How.STUB:d}) AS stubs FROM {SCOPE_TABLE} GROUP BY place"
         )
         added = {line["place"]: Counted(line["rows"], line["stubs"]) for line in lines}
+        begun = {table: source for table in tables if (source := self.begun(table, "t"))}
+        rows = await scalars(
+            connection, {table: f"(SELECT count(*) FROM {source.where()})" for table, source in begun.items()}
+        )
         counted = {}
         for table in tables:
-            begun = self.begun(table, "t")
-            rows = await connection.fetchval(f"SELECT count(*) FROM {begun.where()}") if begun else 0
             more = added.get(self.place(table), Counted(0, 0)) if self.scoped(table) else Counted(0, 0)
-            counted[table] = Counted(rows + more.rows, more.stubs)
+            counted[table] = Counted(rows.get(table, 0) + more.rows, more.stubs)
         return counted

@@ -13,6 +13,7 @@ import asyncpg
 
 from agent.database.names import qualified, quote
 from agent.database.ownership import NEVER
+from agent.database.scalars import scalars
 from agent.database.scope import SCOPE_TABLE, How, Scope, Source
 from agent.tables.scope import NeedEdge, TravelEdge
 
@@ -30,11 +31,16 @@ async def fill_full_scope(connection: asyncpg.Connection, scope: Scope) -> None:
 
     Tables of which no row is left out are marked complete.
     """
-    for table in scope.rules.tables:
-        theirs = scope.ownership.theirs(table, "t")
-        relation = qualified(scope.schema.tables[table])
-        if theirs == NEVER or not await connection.fetchval(f"SELECT EXISTS (SELECT FROM {relation} t WHERE {theirs})"):
-            scope.complete[table] = How.OWN
+    theirs = {table: scope.ownership.theirs(table, "t") for table in scope.rules.tables}
+    left_out = await scalars(
+        connection,
+        {
+            table: f"EXISTS (SELECT FROM {qualified(scope.schema.tables[table])} t WHERE {condition})"
+            for table, condition in theirs.items()
+            if condition != NEVER
+        },
+    )
+    scope.complete |= {table: How.OWN for table in scope.rules.tables if not left_out.get(table)}
     if len(scope.complete) < len(scope.rules.tables):
         await _Walk(connection, scope).run((), scope.rules.needs)
 
