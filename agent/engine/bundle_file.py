@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from agent.engine.restore_errors import BundleChanged
+from protocol.errors import ProtocolError
 from protocol.frames import EncodedFrame
 from protocol.limits import DEFAULT_LIMITS, Limits
 from protocol.manifest import Manifest
@@ -86,3 +87,15 @@ def _verify(path: Path, verify: VerifySignature, limits: Limits, told: Callable[
     assert reader.seal is not None
     signer = verify_seal(reader.manifest, reader.seal, verify)
     return VerifiedBundle(path, reader.manifest, reader.seal, signer, size, limits)
+
+
+def manifest_of(path: Path) -> Manifest | None:
+    """The manifest at the head of a bundle, if that part is whole; it says nothing of the rest. Blocking."""
+    reader = BundleReader()
+    with path.open("rb") as file:
+        try:
+            while reader.manifest is None and (chunk := file.read(_CHUNK_BYTES)):
+                reader.feed(chunk)
+        except ProtocolError:
+            pass
+    return reader.manifest

@@ -10,14 +10,12 @@ from agent.archive.errors import NoSuchRecordError
 from agent.archive.history import History
 from agent.archive.records import BackupRecord
 from agent.archive.trash import take_back
-from agent.engine.bundle_file import verify_bundle
+from agent.engine.bundle_file import manifest_of, verify_bundle
 from agent.engine.progress import Progress, Step, silent
-from agent.operations.backups import backup_record
-from agent.operations.inspect import manifest_of
 from agent.operations.workspace import Workspace, utc_now
 from certs.errors import TrustError
-from certs.identity import verify_signature
 from protocol.errors import ProtocolError
+from protocol.manifest import Kind
 
 GONE = "the file is gone"
 
@@ -151,8 +149,12 @@ async def rebuild(workspace: Workspace, history: History, *, progress: Progress 
 
 
 async def _take_in(workspace: Workspace, history: History, path: Path) -> BackupRecord:
+    from agent.operations.backups import backup_record  # only here: looking must be quick
+    from certs.identity import verify_signature
+
     bundle = await verify_bundle(path, verify_signature)
     own = workspace.store.identity().node_id
+    came = "made" if bundle.manifest.source_node == own else "received"
     record = backup_record(
         workspace,
         bundle.manifest,
@@ -160,7 +162,7 @@ async def _take_in(workspace: Workspace, history: History, path: Path) -> Backup
         size=bundle.size,
         raw_size=bundle.seal.raw_bytes,
         checksum=await workspace.archive.checksum(path),
-        came="made" if bundle.manifest.source_node == own else "received",
+        came="undo" if bundle.manifest.kind is Kind.UNDO else came,
     )
     await history.add_backup(record)
     held = {"verified_at": utc_now(), "damaged_at": None, "damage": None}

@@ -6,16 +6,14 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.engine.bundle_file import VerifiedBundle, verify_bundle
+from agent.engine.bundle_file import VerifiedBundle, manifest_of, verify_bundle
 from agent.operations.errors import OperationError, UntrustedSource
 from agent.operations.workspace import Workspace
 from certs.errors import TrustError
 from certs.identity import verify_signature
 from protocol.errors import ProtocolError
 from protocol.manifest import Manifest
-from protocol.reader import BundleReader
 
-_CHUNK_BYTES = 1 << 20
 _HEAD_BYTES = 64
 _GZIP = b"\x1f\x8b"
 
@@ -121,18 +119,6 @@ async def inspect_bundle(workspace: Workspace, path: Path) -> Inspected:
         known = known_as(workspace, manifest.source_node)
         return Inspected(path, size, manifest, False, known, problem=str(error), problem_code=error.code)
     return Inspected(path, size, bundle.manifest, True, known_as(workspace, bundle.signer))
-
-
-def manifest_of(path: Path) -> Manifest | None:
-    """The manifest at the head of a bundle, if that part is whole; it says nothing of the rest. Blocking."""
-    reader = BundleReader()
-    with path.open("rb") as file:
-        try:
-            while reader.manifest is None and (chunk := file.read(_CHUNK_BYTES)):
-                reader.feed(chunk)
-        except ProtocolError:
-            pass
-    return reader.manifest
 
 
 async def verified(workspace: Workspace, path: Path, *, trust_source: bool) -> VerifiedBundle:

@@ -14,8 +14,8 @@ from agent.archive.retention import Copy, Rule, decide
 from agent.archive.trash import FOLDER, throw_away, trash_path
 from agent.config import Config
 from agent.delivery.outbox import Outbox
+from agent.engine.bundle_file import manifest_of
 from agent.operations.care import follow_renames, look_over
-from agent.operations.inspect import manifest_of
 from agent.operations.workspace import Workspace, utc_now
 from agent.zone import LOCAL
 from protocol.manifest import Kind
