@@ -61,7 +61,10 @@ async def closure(connection: asyncpg.Connection, scope: Scope, *, unclassified:
 
 
 async def _suspects(connection: asyncpg.Connection, scope: Scope) -> list[NeedEdge]:
-    """The references that some included row does not find among the included rows, all of a table in one pass."""
+    """The references that some included row does not find among the included rows, all of a table in one pass.
+
+    The pass counts the rows, too: the manifest needs their number.
+    """
     edges: dict[str, list[NeedEdge]] = defaultdict(list)
     for edge in scope.rules.needs:
         if scope.scoped(edge.parent):
@@ -72,14 +75,17 @@ async def _suspects(connection: asyncpg.Connection, scope: Scope) -> list[NeedEd
             for several in (found[start : start + _AT_ONCE] for start in range(0, len(found), _AT_ONCE)):
                 lacking = await connection.fetchrow(_lacking_sql(scope, several, source))
                 assert lacking is not None
-                suspects += [edge for edge, rows in zip(several, lacking, strict=True) if rows]
+                all_rows, *missing = lacking
+                suspects += [edge for edge, rows in zip(several, missing, strict=True) if rows]
+                if source == scope.begun(child, "c"):
+                    scope.begun_rows[child] = all_rows
     return list(dict.fromkeys(suspects))
 
 
 def _lacking_sql(scope: Scope, edges: Sequence[NeedEdge], child: Source) -> str:
-    """For each reference, how many rows of the child do not find an included row; or where nearly all rows are
-    included, how many find one that is not."""
-    counts, joins = [], []
+    """How many rows of the child there are, and for each reference how many do not find an included row; or where
+    nearly all rows are included, how many find one that is not."""
+    counts, joins = ["count(*)"], []
     for place, edge in enumerate(edges):
         keys = column_list(edge.parent_columns, "p")
         if scope.ownership.all_but:

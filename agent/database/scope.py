@@ -72,7 +72,8 @@ async def forget_scope(connection: asyncpg.Connection) -> None:
 class Scope:
     """The rows of one backup. ``complete`` are the tables of which every row is in, with how they count.
 
-    ``lines`` counts the lines of each table in the scope table.
+    ``lines`` counts the lines of each table in the scope table; ``begun_rows`` the rows without a line, of the tables
+    of which that is known already.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Scope:
         self.ownership = ownership
         self.complete = dict(complete)
         self.lines: Counter[str] = Counter()
+        self.begun_rows: dict[str, int] = {}
         self._places = {name: place for place, name in enumerate(rules.tables)}
 
     def scoped(self, table: str) -> bool:
@@ -146,12 +148,14 @@ class Scope:
             f"count(*) FILTER (WHERE how = {How.STUB:d}) AS stubs FROM {SCOPE_TABLE} GROUP BY place"
         )
         added = {line["place"]: Counted(line["rows"], line["stubs"]) for line in lines}
-        begun = {table: source for table in tables if (source := self.begun(table, "t"))}
-        rows = await scalars(
-            connection, {table: f"(SELECT count(*) FROM {source.where()})" for table, source in begun.items()}
-        )
+        asked = {
+            table: f"(SELECT count(*) FROM {source.where()})"
+            for table in tables
+            if table not in self.begun_rows and (source := self.begun(table, "t"))
+        }
+        self.begun_rows |= await scalars(connection, asked)
         counted = {}
         for table in tables:
             more = added.get(self.place(table), Counted(0, 0)) if self.scoped(table) else Counted(0, 0)
-            counted[table] = Counted(rows.get(table, 0) + more.rows, more.stubs)
+            counted[table] = Counted(self.begun_rows.get(table, 0) + more.rows, more.stubs)
         return counted
