@@ -10,6 +10,7 @@ import asyncio
 import json
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 
 import structlog
@@ -66,7 +67,8 @@ class Cell:
     """A business on a laptop.
 
     ``state``: ``here`` and ``missing`` (this laptop); ``identical``, ``differs``, ``unchecked`` (it is there),
-    ``absent`` (it is not), ``unknown`` (the laptop has not answered yet, and nothing is remembered).
+    ``there`` (and not here), ``absent`` (it is not), ``unknown`` (the laptop has not answered yet, and nothing is
+    remembered).
     """
 
     device: DeviceSeen
@@ -119,7 +121,10 @@ class Glance:
         self._own: tuple[_Listed, ...] = ()
         self._own_asked = float("-inf")
         self._problem = ("", "")
-        self._memory = _Memory(workspace.home.state / "page.json")
+
+    @cached_property
+    def _memory(self) -> _Memory:
+        return _Memory(self._workspace.home.state / "page.json")
 
     async def current(self) -> View:
         """The shop as it was last seen; looking goes on for a while after this."""
@@ -294,7 +299,7 @@ class Glance:
             return Cell(device, "absent")
         if checked is not None and here:
             return Cell(device, "identical" if checked.identical else "differs", checked)
-        return Cell(device, "unknown" if listed is None else "unchecked")
+        return Cell(device, "unknown" if listed is None else "unchecked" if here else "there")
 
 
 class _Memory:

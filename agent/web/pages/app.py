@@ -30,7 +30,7 @@ def make_pages(workspace: Workspace, token: str) -> web.Application:
     sessions = Sessions()
     app = web.Application(middlewares=[_guard(sessions)], client_max_size=64 * 1024)
     app[WORKSPACE] = workspace
-    app[DESK] = Desk()
+    app[DESK] = Desk(workspace.home)
     app[GLANCE] = Glance(workspace)
     set_up(app)
 

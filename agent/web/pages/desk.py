@@ -3,43 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
-from agent.engine.progress import Progress, Step
+from agent.engine.progress import Pace, Progress, Step
+from agent.home import Home
+from agent.operations.rates import keep_rates, past_rates
 from agent.web.api.jobs import Job, Jobs
-
-_RATE_OVER_SECONDS = 10.0
-_RATE_AFTER_SECONDS = 1.0
-BYTES = frozenset({"sending", "fetching"})
-"""The stages that count bytes; the others count rows or tables."""
-
-
-class Meter:
-    """How fast one stage of a job goes, over the last seconds."""
-
-    def __init__(self) -> None:
-        self._stage = ""
-        self._seen: deque[tuple[float, int]] = deque()
-
-    def note(self, step: Step, now: float) -> None:
-        if step.stage != self._stage or (self._seen and step.done < self._seen[-1][1]):
-            self._stage = step.stage
-            self._seen.clear()
-        self._seen.append((now, step.done))
-        while self._seen[-1][0] - self._seen[0][0] > _RATE_OVER_SECONDS:
-            self._seen.popleft()
-
-    @property
-    def rate(self) -> float:
-        """Units a second; 0 until that can be said."""
-        if not self._seen:
-            return 0.0
-        (first, low), (last, high) = self._seen[0], self._seen[-1]
-        return (high - low) / (last - first) if last - first >= _RATE_AFTER_SECONDS else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +23,15 @@ class Sheet:
     template: str
     back: str
     about: Mapping[str, Any] = field(default_factory=dict)
-    meter: Meter = field(default_factory=Meter)
-
-    @property
-    def left(self) -> float | None:
-        """Seconds that this stage still takes, where that can be said."""
-        step, rate = self.job.step, self.meter.rate
-        return (step.total - step.done) / rate if rate > 0 and step.total >= step.done > 0 else None
+    pace: Pace = field(default_factory=Pace)
 
 
 class Desk:
-    """The jobs that the page has started."""
+    """The jobs that the page has started. Their time left is told by past runs at first, as in the commands."""
 
-    def __init__(self) -> None:
+    def __init__(self, home: Home) -> None:
         self.jobs = Jobs()
+        self._home = home
         self._sheets: dict[str, Sheet] = {}
 
     def start(
@@ -76,24 +43,30 @@ class Desk:
         about: Mapping[str, Any] | None = None,
     ) -> Sheet:
         """Begin the work."""
-        meter = Meter()
+        pace = Pace()
 
         async def metered(progress: Progress) -> Any:
             loop = asyncio.get_running_loop()
+            pace.rates |= await asyncio.to_thread(past_rates, self._home)
+            before = dict(pace.rates)
 
             def note(step: Step) -> None:
-                meter.note(step, monotonic())
+                pace.note(step, monotonic())
                 progress(step)
 
             def report(step: Step) -> None:
                 loop.call_soon_threadsafe(note, step)
 
-            return await work(report)
+            result = await work(report)
+            pace.end()
+            if pace.rates != before:
+                await asyncio.to_thread(keep_rates, self._home, pace.rates)
+            return result
 
         job = self.jobs.start(template, metered)
         known = {each.id for each in self.jobs.all()}
         self._sheets = {key: sheet for key, sheet in self._sheets.items() if key in known}
-        sheet = Sheet(job, title, template, back, about or {}, meter)
+        sheet = Sheet(job, title, template, back, about or {}, pace)
         self._sheets[job.id] = sheet
         return sheet
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from aiohttp import hdrs, web
 
+from agent.engine.progress import BYTES
 from agent.web.api.jobs import RUNNING
-from agent.web.pages.desk import BYTES, Sheet
+from agent.web.pages.desk import Sheet
 from agent.web.pages.parts import DESK
 from agent.web.pages.render import PREFIX, render
 from agent.web.pages.texts import stage
 
+_MOVING = ("sending", "fetching")  # their steps count bytes, and tell the rate in their own words too
 _ALIVE_TICKS = 40  # of the watcher's quarter seconds
 
 
@@ -19,7 +21,7 @@ def shown(sheet: Sheet) -> dict[str, object]:
         "sheet": sheet,
         "job": sheet.job,
         "stage": stage(sheet.job.step.stage),
-        "bytes": sheet.job.step.stage in BYTES,
+        "bytes": sheet.job.step.unit == BYTES or sheet.job.step.stage in _MOVING,
     }
 
 

@@ -53,6 +53,7 @@ TEXTS = {
     "cell.identical": "Identical",
     "cell.differs": "Differs",
     "cell.unchecked": "Not checked",
+    "cell.there": "There",
     "cell.absent": "Not there",
     "cell.unknown": "Not known",
     "cell.differing": "{rows}, checked {ago}",
