@@ -13,7 +13,6 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -28,24 +27,13 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import asyncpg  # noqa: E402
-import psutil  # noqa: E402
-import zstandard  # noqa: E402
-from memory import COMMAND, Peak, laptop, measured  # noqa: E402
+from bench_shop import BUSINESS, about, copy, execute, own_queries, prepare  # noqa: E402
+from memory import COMMAND, Peak, measured  # noqa: E402
 
 from agent.config import change  # noqa: E402
-from agent.database.names import column_list, qualified  # noqa: E402
-from agent.database.ownership import NEVER, Ownership  # noqa: E402
-from agent.database.reflect import reflect  # noqa: E402
-from agent.demo import data, schema  # noqa: E402
-from agent.demo.embedded import SUPERUSER, Cluster, embedded_programs  # noqa: E402
+from agent.demo.embedded import Cluster, embedded_programs  # noqa: E402
 from agent.home import Home  # noqa: E402
-from agent.tables.catalogue import TableClass, load_catalogue  # noqa: E402
-from agent.tables.infer import classify  # noqa: E402
-from certs.roster import Role  # noqa: E402
-from certs.store import Store  # noqa: E402
 
-BUSINESS = "Restaurant ABC"
 _ROWS_OF_AN_ORDER = 22.6  # rows of the whole shop for each order of a business
 _CHANGES = {
     "business_orders": '"notes" = \'changed\', "updatedAt" = now()',
@@ -130,68 +118,10 @@ def _size(path: Path) -> int:
     return sum(file.stat().st_size for file in path.rglob("*")) if path.is_dir() else path.stat().st_size
 
 
-async def _fill(cluster: Cluster, name: str, scale: int | None) -> str:
-    dsn = await cluster.create_database(name)
-    connection = await asyncpg.connect(dsn)
-    try:
-        for statement in schema.schema_sql():
-            await connection.execute(statement)
-        if scale is None:
-            await data.fill_device_state(connection, seed=2, device_name=name, node_id=f"node-{name}")
-        else:
-            await data.fill(connection, scale=scale, device_name=name, node_id=f"node-{name}")
-        await connection.execute("VACUUM ANALYZE")
-    finally:
-        await connection.close()
-    return dsn
-
-
-async def _own_queries(dsn: str) -> list[str]:
-    """The rows of the business as one would copy them by hand: its own and the reference tables."""
-    connection = await asyncpg.connect(dsn)
-    try:
-        found = await reflect(connection)
-        classification = classify(found, load_catalogue())
-        business = await connection.fetchval("SELECT id FROM businesses WHERE name = $1", BUSINESS)
-    finally:
-        await connection.close()
-    ownership = Ownership(found, classification, (business,))
-    queries = []
-    for name in classification.of_class(TableClass.BUSINESS):
-        condition = "true" if classification.rule(name).whole else ownership.ours(name, "t")
-        if condition != NEVER:
-            columns = column_list((column.name for column in found.tables[name].stored_columns), "t")
-            queries.append(f"SELECT {columns} FROM {qualified(found.tables[name])} t WHERE {condition}")
-    return queries
-
-
-async def _copy(dsn: str, queries: list[str], path: Path) -> None:
-    connection = await asyncpg.connect(dsn, server_settings={"jit": "off"})
-    try:
-        with path.open("wb") as file, zstandard.ZstdCompressor(level=1).stream_writer(file) as writer:
-
-            async def write(chunk: bytes) -> None:
-                await asyncio.to_thread(writer.write, chunk)
-
-            for query in queries:
-                await connection.copy_from_query(query, output=write, format="text")
-    finally:
-        await connection.close()
-
-
 def _run(work: Coroutine[Any, Any, None]) -> float:
     started = time.monotonic()
     asyncio.run(work)
     return time.monotonic() - started
-
-
-async def _execute(dsn: str, *statements: str) -> None:
-    connection = await asyncpg.connect(dsn)
-    try:
-        for statement in statements:
-            await connection.execute(statement)
-    finally:
-        await connection.close()
 
 
 def backups(bench: Bench, dsn: str, home: Path, queries: list[str]) -> Path:
@@ -202,7 +132,7 @@ def backups(bench: Bench, dsn: str, home: Path, queries: list[str]) -> Path:
     full = bench.ours("full backup", "backroom", home, "backup", "--full", "--include-demo")
     bench.tool("full backup", "pg_dump -Fd -j2", f"$PG/pg_dump -Fd -j2 -f {directory} '{dsn}'", makes=directory)
     bench.ours("full backup", "backroom, without demo", home, "backup", "--full")
-    bench.note("business backup", "COPY, zstd", _run(_copy(dsn, queries, copied)), size=copied.stat().st_size)
+    bench.note("business backup", "COPY, zstd", _run(copy(dsn, queries, copied)), size=copied.stat().st_size)
     bench.ours("business backup", "backroom", home, "backup", "--business", BUSINESS)
     bench.ours("verify", "backroom", home, "verify", str(full["file"]))
     return Path(str(full["file"]))
@@ -233,9 +163,9 @@ def restores(bench: Bench, homes: Callable[[str], Path], bundle: Path) -> None:
 
 def pushes(bench: Bench, homes: Callable[[str], Path], alone: str) -> None:
     """One business, alone on the source, to an empty laptop; again, unchanged and changed; then compare."""
-    dump, copy = bench.folder / "push.c", bench.folder / "pushed.c"
+    dump, sent = bench.folder / "push.c", bench.folder / "pushed.c"
     dsn = bench.database()
-    line = f"$PG/pg_dump -Fc -f {dump} '{alone}' && cp {dump} {copy} && $PG/pg_restore -1 --no-owner -d '{dsn}' {copy}"
+    line = f"$PG/pg_dump -Fc -f {dump} '{alone}' && cp {dump} {sent} && $PG/pg_restore -1 --no-owner -d '{dsn}' {sent}"
     bench.tool("push", "pg_dump -Fc, cp, pg_restore -1", line, makes=dump)
     bench.drop(dsn)
     dsn = bench.database()
@@ -260,7 +190,7 @@ def pushes(bench: Bench, homes: Callable[[str], Path], alone: str) -> None:
         bench.ours("push", "backroom, 0% changed", home, "push", BUSINESS, "sales", also=agent.pid)
         for share, parts in (("0.1%", 1), ("10%", 100)):
             changed = f"WHERE abs(hashtext(id)) % 1000 < {parts}"
-            asyncio.run(_execute(source, *(f"UPDATE {table} SET {what} {changed}" for table, what in _CHANGES.items())))
+            asyncio.run(execute(source, *(f"UPDATE {table} SET {what} {changed}" for table, what in _CHANGES.items())))
             bench.ours("push", f"backroom, {share} changed", home, "push", BUSINESS, "sales", also=agent.pid)
         bench.ours("compare", "backroom", home, "compare", "--business", BUSINESS, "--with", "sales")
     finally:
@@ -276,45 +206,6 @@ def starts(bench: Bench, home: Path) -> None:
         started = time.monotonic()
         subprocess.run([*COMMAND, "--home", str(home), *arguments], stdout=subprocess.DEVNULL, cwd=ROOT)
         bench.note("start of a command", " ".join(arguments), time.monotonic() - started)
-
-
-def prepare(folder: Path, cluster: Cluster, scale: int) -> tuple[Callable[[str], Path], str, str]:
-    """The databases "office", "empty" and "alone", and two laptops of one shop; how to point the first at a
-    database, and the DSNs of the first and the last."""
-    office = asyncio.run(_fill(cluster, "office", scale))
-    empty = asyncio.run(_fill(cluster, "empty", None))
-    home, sales = laptop(folder, "office", office), laptop(folder, "sales", empty)
-    founder, member = Store(home), Store(sales)
-    founder.create_shop("Bench")
-    member.join_result(founder.issue("sales", member.identity().public_key, Role.MEMBER))
-    made, _, _ = measured(home, "backup", "--business", BUSINESS)
-    alone = asyncio.run(cluster.create_database("alone", template="empty"))
-
-    def at(dsn: str) -> Path:
-        change(Home(home), database_url=dsn)
-        return home
-
-    measured(at(alone), "restore", str(made["file"]), "--yes", "--trust-source")
-    asyncio.run(_execute(alone, "VACUUM ANALYZE"))
-    return at, office, alone
-
-
-async def _about(cluster: Cluster, rows: int) -> dict[str, Any]:
-    connection = await asyncpg.connect(cluster.dsn("office", SUPERUSER))
-    try:
-        counted = await connection.fetchval("SELECT sum(n_live_tup)::bigint FROM pg_stat_user_tables")
-        return {
-            "asked for rows": rows,
-            "rows": counted,
-            "database bytes": await connection.fetchval("SELECT pg_database_size(current_database())"),
-            "server": await connection.fetchval("SHOW server_version"),
-            "python": platform.python_version(),
-            "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, "
-            f"{psutil.virtual_memory().total >> 30} GB",
-            "load before": round(os.getloadavg()[0], 2),
-        }
-    finally:
-        await connection.close()
 
 
 def table(results: dict[str, dict[str, Measured]]) -> str:
@@ -348,9 +239,9 @@ def main() -> int:
         asyncio.run(cluster.start())
         try:
             at, office, alone = prepare(folder, cluster, max(1, round(rows / _ROWS_OF_AN_ORDER)))
-            about = asyncio.run(_about(cluster, rows)) | {"rounds": rounds}
+            ran_on = asyncio.run(about(cluster, rows)) | {"rounds": rounds}
             bench = Bench(folder, cluster, programs)
-            queries = asyncio.run(_own_queries(office))
+            queries = asyncio.run(own_queries(office))
             for number in range(rounds):
                 print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
                 bundle = backups(bench, office, at(office), queries)
@@ -364,9 +255,9 @@ def main() -> int:
             group: {way: asdict(each) | {"median": each.median} for way, each in ways.items()}
             for group, ways in bench.results.items()
         }
-        print(json.dumps(about | {"results": found}))
+        print(json.dumps(ran_on | {"results": found}))
     else:
-        print("\n".join(f"{what}: {value}" for what, value in about.items()))
+        print("\n".join(f"{what}: {value}" for what, value in ran_on.items()))
         print(table(bench.results))
     return 0
 
