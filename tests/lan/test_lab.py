@@ -165,7 +165,7 @@ def test_a_laptop_that_sleeps_in_the_middle(plain: list[Plain], tmp_path: Path, 
                 sleeper.send_signal(signal.SIGSTOP)
                 time.sleep(9)
                 sleeper.send_signal(signal.SIGCONT)
-                told, again, before = {}, [], 0
+                told, again, before = {}, [], int(done)
                 for line in pushing.stdout:
                     if line.startswith("{"):
                         told = json.loads(line)
@@ -176,7 +176,7 @@ def test_a_laptop_that_sleeps_in_the_middle(plain: list[Plain], tmp_path: Path, 
                     before = int(done) if phase == "sending" else before
     assert told["outcome"] == "stored"
     # It was taken up again, and not from the beginning.
-    assert again
+    assert again, told
     assert min(again) > 2_000_000
     assert arrived(back, path)
 
