@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import fields, replace
 from datetime import UTC, datetime
@@ -18,11 +18,15 @@ from agent.archive.schema import backups, drills, restores, runs, transfers
 from agent.archive.storage import open_engine
 from agent.archive.store import between, either, ended, equal, given, missing, values
 from agent.home import Home
+from protocol.manifest import Kind
 
 # What is noted about a backup after it was recorded; everything else about it comes from the file.
 _FIELDS = [field.name for field in fields(BackupRecord)]
 NOTED = frozenset(_FIELDS[_FIELDS.index("notes") :])
 _LEAST_PREFIX = 4
+_SEARCHED = tuple(
+    backups.c[name] for name in ("business_name", "source_device", "filename", "created_by", "notes", "id")
+)
 _DIED = {
     transfers: "The process ended before the transfer did.",
     restores: "The process ended before it could note a result: the database is as before or as after, never between.",
@@ -89,6 +93,8 @@ class History(Journal):
         origin: str | None = None,
         pinned: bool | None = None,
         removed: bool | None = False,
+        words: Sequence[str] = (),
+        undos: bool = True,
         since: datetime | None = None,
         until: datetime | None = None,
         limit: int | None = None,
@@ -96,7 +102,8 @@ class History(Journal):
     ) -> tuple[BackupRecord, ...]:
         """Backups, newest first. ``business`` and ``device`` are an ID or a name; ``since`` <= created < ``until``.
 
-        ``removed`` are those in the trash or gone; None means both.
+        ``removed`` are those in the trash or gone; None means both. Each of ``words`` is somewhere in the names, the
+        notes or the ID; capitals count only where they are not ASCII. Without ``undos``, backups alone.
         """
         query = select(backups).order_by(backups.c.created_at.desc(), backups.c.id)
         query = query.where(
@@ -105,6 +112,8 @@ class History(Journal):
             *either(backups.c.source_node, backups.c.source_device, device),
             *equal(backups.c.origin, origin),
             *equal(backups.c.pinned, pinned),
+            *(or_(*(column.icontains(word, autoescape=True) for column in _SEARCHED)) for word in words),
+            *([] if undos else [backups.c.kind != Kind.UNDO.value]),
             *([] if removed is None else [backups.c.removed_at.is_not(None) == removed]),
             *between(backups.c.created_at, since, until),
         )

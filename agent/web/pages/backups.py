@@ -29,7 +29,7 @@ async def index(request: web.Request) -> web.Response:
     """The form for a new one and the history; only its table where htmx searches."""
     workspace = fresh(request)
     wanted, kind = request.query.get("q", "").strip(), request.query.get("kind", "")
-    page = int(text_page) if (text_page := request.query.get("page", "")).isdecimal() else 0
+    page = int(given) if (given := request.query.get("page", "")[:6]).isdecimal() else 0
     found, more = await _found(workspace, wanted, kind if kind in KINDS else None, page)
     context: dict[str, Any] = {"backups": found, "more": more, "page": page, "q": wanted, "kind": kind, "kinds": KINDS}
     if "HX-Request" in request.headers:
@@ -39,20 +39,11 @@ async def index(request: web.Request) -> web.Response:
 
 async def _found(workspace: Workspace, wanted: str, kind: str | None, page: int) -> tuple[list[BackupRecord], bool]:
     """One page of the history, and whether there are more. Words are looked for in all names and notes."""
-    start = page * PER_PAGE
     async with workspace.history() as history:
-        if not wanted:
-            listed = list(await history.backups(kind=kind, limit=PER_PAGE + 1, offset=start))
-            return [each for each in listed[:PER_PAGE] if each.kind in KINDS], len(listed) > PER_PAGE
-        every = await history.backups(kind=kind)
-    terms = wanted.casefold().split()
-    found = [each for each in every if each.kind in KINDS and all(term in _words(each) for term in terms)]
-    return found[start : start + PER_PAGE], len(found) > start + PER_PAGE
-
-
-def _words(record: BackupRecord) -> str:
-    parts = (record.business_name, record.source_device, record.filename, record.created_by, record.notes, record.id)
-    return " ".join(part for part in parts if part).casefold()
+        listed = await history.backups(
+            kind=kind, words=wanted.split()[:10], undos=False, limit=PER_PAGE + 1, offset=page * PER_PAGE
+        )
+    return list(listed[:PER_PAGE]), len(listed) > PER_PAGE
 
 
 async def make(request: web.Request) -> web.StreamResponse:
