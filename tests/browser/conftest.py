@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from agent.config import change
 from agent.home import Home
 from tests.support.agent_fixtures import module_shops
-from tests.support.agents import Laptop, Shops
+from tests.support.agents import Agent, Laptop, Shops
 
 __all__ = ["module_shops"]
 
@@ -58,6 +58,9 @@ class Stage:
     office: Laptop
     kitchen: Laptop
     reader: Reader
+    agent: Agent
+    """The kitchen's; a test may stop it."""
+    stack: ExitStack
 
 
 @pytest.fixture(scope="module")
@@ -67,16 +70,16 @@ def stage(module_shops: Shops) -> Iterator[Stage]:
     office, kitchen = module_shops.laptop("laptop-office-001", "shop"), module_shops.laptop("laptop-kitchen-002")
     module_shops.shop(office, kitchen)
     with ExitStack() as stack:
-        ports = []
+        agents = []
         for laptop in (office, kitchen):
             change(Home(laptop.home), web_port=0, alerts={"desktop": False})
-            ports.append(stack.enter_context(laptop.running()).port)
-        office.knows(ports[1])
-        kitchen.knows(ports[0])
+            agents.append(stack.enter_context(laptop.running()))
+        office.knows(agents[1].port)
+        kitchen.knows(agents[0].port)
         expect.set_options(timeout=20_000)
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-            yield Stage(office, kitchen, Reader(browser))
+            yield Stage(office, kitchen, Reader(browser), agents[1], stack)
             browser.close()
 
 

@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
 from http.cookies import SimpleCookie
 from pathlib import Path
 from time import monotonic
 
 import aiohttp
 import pytest
+from sqlalchemy import insert
 
+from agent.archive.schema import backups
+from agent.archive.store import values
 from agent.config import change
 from agent.operations.opening import NoPage, page_link
 from agent.operations.workspace import Workspace
 from agent.web.api.app import serving_api
 from agent.web.pages import sessions
 from agent.web.pages.texts import TEXTS
-from tests.support.archives import workspace_at
+from tests.support.archives import NOON, keep, workspace_at
 
 PAGES = Path(__file__).parents[2] / "agent" / "web" / "pages"
 
@@ -197,6 +202,33 @@ async def test_without_an_agent_there_is_no_page(tmp_path: Path) -> None:
     await asyncio.to_thread((workspace.home.state / "api-token").write_text, "x" * 40)
     with pytest.raises(NoPage, match="does not answer"):
         await page_link(workspace.home)
+
+
+async def test_ten_thousand_backups_are_searched_and_paged(door: Door) -> None:
+    async with door.workspace.history() as history:
+        one = await keep(door.workspace, history, NOON)
+        many = [
+            values(replace(one, id=f"id-{n:05}", business_name=f"Shop {n % 7}", created_at=NOON - timedelta(minutes=n)))
+            for n in range(1, 10_001)
+        ]
+        async with history._writing() as connection:
+            await connection.execute(insert(backups), many)
+    await door.enter()
+    part = {"HX-Request": "true"}
+
+    async def rows(query: str) -> tuple[int, str]:
+        began = monotonic()
+        status, body, _ = await door.ask("GET", f"/page/backups?{query}", headers=part)
+        assert (status, monotonic() - began < 2) == (200, True)
+        return body.count('<th scope="row">'), body
+
+    assert (await rows(""))[0] == 50
+    found, body = await rows("q=shop+3+OFFICE&page=28")
+    assert (found, "Older" in body, "Newer" in body) == (29, False, True)
+    assert "Shop 4" not in body
+    assert (await rows("q=100%25"))[0] == 0
+    assert (await rows("kind=business-specific"))[0] == 0
+    assert (await rows("kind=nonsense&page=x"))[0] == 50
 
 
 def test_every_text_that_a_template_names_is_there() -> None:

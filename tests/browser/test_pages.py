@@ -1,4 +1,4 @@
-"""The page as people use it: two laptops, two browsers, one shop. The tests of this module go on from one another."""
+"""The page as people use it: two laptops, two browsers, one shop."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
+from agent.config import change
+from agent.home import Home
 from tests.browser.conftest import Stage, apart, check_accessible, check_fits
 
 ABC = "Restaurant ABC"
 HOSTILE = '<img src=x onerror="window.hacked=1"> {{ 7*7 }} "\'</script><script>window.hacked=1</script>'
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.timeout(400)
 
 
-def cell(page: Page, business: str, column: int = 2) -> object:
+def cell(page: Page, business: str, column: int = 2) -> Locator:
     return page.locator("tr", has_text=business).locator("td").nth(column - 1)
 
 
@@ -34,7 +36,14 @@ def business_id(stage: Stage) -> str:
     return str(apart(lambda: stage.office.query("SELECT id FROM businesses WHERE name = $1", ABC))[0][0])
 
 
-def test_push_progress_receipt_and_undo_over_there(stage: Stage) -> None:
+def test_a_day_of_two_laptops(stage: Stage) -> None:
+    """Each part goes on from the one before."""
+    push_progress_receipt_and_undo_over_there(stage)
+    a_push_that_replaces_waits_for_a_yes_over_there(stage)
+    a_laptop_that_goes_and_comes_is_seen_by_itself(stage)
+
+
+def push_progress_receipt_and_undo_over_there(stage: Stage) -> None:
     office, kitchen = stage.reader.open(stage.office), stage.reader.open(stage.kitchen, dark=True)
     expect(office.get_by_role("heading", level=1)).to_have_text("Corner Shops")
     expect(cell(office, ABC)).to_contain_text("Not there")
@@ -77,7 +86,7 @@ def test_push_progress_receipt_and_undo_over_there(stage: Stage) -> None:
     expect(cell(office, ABC)).to_contain_text("Not there", timeout=40_000)
 
 
-def test_a_push_that_replaces_waits_for_a_yes_over_there(stage: Stage) -> None:
+def a_push_that_replaces_waits_for_a_yes_over_there(stage: Stage) -> None:
     office, kitchen = stage.reader.open(stage.office), stage.reader.open(stage.kitchen)
     push(office, ABC, "laptop-kitchen-002")
     office.get_by_role("button", name="Push to laptop-kitchen-002").click()
@@ -116,7 +125,7 @@ def test_a_push_that_replaces_waits_for_a_yes_over_there(stage: Stage) -> None:
 def test_backup_search_details_restore_and_undo(stage: Stage) -> None:
     page = stage.reader.open(stage.office)
     go(page, "Backups")
-    page.locator("summary").first.click()
+    page.locator("details").first.evaluate("each => each.open = true")
     page.get_by_label("Everything that may go").check()
     expect(page.locator("#business")).to_be_hidden()
     page.get_by_label("One business").check()
@@ -258,3 +267,18 @@ def test_theme_narrow_screen_and_keyboard(stage: Stage) -> None:
     expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.locator("main")).to_be_focused()
+
+
+def a_laptop_that_goes_and_comes_is_seen_by_itself(stage: Stage) -> None:
+    office, kitchen = stage.reader.open(stage.office), stage.reader.open(stage.kitchen)
+    expect(office.locator("thead")).to_contain_text("Online")
+    change(Home(stage.kitchen.home), port=stage.agent.port, web_port=int(kitchen.url.split(":")[2].split("/")[0]))
+    stage.agent.stop()
+    expect(office.locator("thead")).to_contain_text("Offline, last seen just now")
+    check_accessible(office)
+    expect(kitchen.get_by_role("alert")).to_contain_text("The agent does not answer")
+    stage.stack.enter_context(stage.kitchen.running())
+    expect(office.locator("thead")).to_contain_text("Online")
+    # The session ended with the agent, and the page says how to go on.
+    expect(kitchen.get_by_text("This page opens with a link of its own.")).to_be_visible()
+    stage.reader.complaints.clear()  # connections refused meanwhile
