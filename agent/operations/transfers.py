@@ -111,6 +111,7 @@ def other_device(workspace: Workspace, text: str) -> Member:
 
 def telling(progress: Progress) -> Callable[[str, int, int, str], None]:
     """The peer client's way of telling, as progress."""
+
     def tell(phase: str, done: int, total: int, text: str) -> None:
         progress(Step(phase, done, total, text))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -95,7 +96,7 @@ async def back_up(
     *,
     catalogue: Catalogue | None = None,
     sink: MemorySink | None = None,
-    **options: bool,
+    **options: Any,
 ) -> tuple[Opened, BackupResult]:
     """Back up and take the bundle apart."""
     sink = sink or MemorySink()

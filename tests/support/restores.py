@@ -44,7 +44,7 @@ class Laptop:
     catalogue: Catalogue = field(default_factory=load_catalogue)
     made: int = 0
 
-    async def bundle(self, kind: Kind = Kind.FULL, business: str | None = None, **options: bool) -> VerifiedBundle:
+    async def bundle(self, kind: Kind = Kind.FULL, business: str | None = None, **options: Any) -> VerifiedBundle:
         """A backup of this laptop as a verified file."""
         sink = MemorySink()
         request = BackupRequest(kind, business, **options)

@@ -15,7 +15,7 @@ from agent.engine.backup import BackupRequest
 from agent.engine.bundle_file import VerifiedBundle
 from agent.engine.plan import RestorePlan
 from agent.engine.progress import Progress, silent
-from agent.operations import deliveries, devices, look, restores, status, transfers
+from agent.operations import deliveries, devices, look, pulling, restores, status, transfers
 from agent.operations.backups import BackupMade, make_backup
 from agent.operations.keys import opened
 from agent.operations.workspace import Workspace, utc_now
@@ -140,7 +140,7 @@ async def push(workspace: Workspace, asked: models.PushAsked, progress: Progress
 
 async def pull(workspace: Workspace, asked: models.PullAsked, progress: Progress) -> Any:
     async with workspace.history() as history:
-        done = await transfers.pull(
+        done = await pulling.pull(
             workspace,
             history,
             asked.device,
