@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from agent.config import change
+from agent.home import Home
 from agent.zone import LOCAL
 from tests.support import agents
 from tests.support.agents import Agent, Laptop, Shops, wait_until
@@ -42,7 +44,7 @@ def test_a_standing_push_goes_when_the_laptop_comes_back_online(shops: Shops, mo
     push = ("push", "--business", identity, "--to", sales.name, "--when-online", "--at", past)
     with sales.running() as agent:
         port = agent.port
-    agents.change(agents.Home(sales.home), port=port)
+    change(Home(sales.home), port=port)
     office.knows(port)
     office.do("schedule", "add", "restaurant", *push)
     with office.running() as at_office:
