@@ -6,9 +6,7 @@ Who asks has been checked against the roster by the peer server; what they may a
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from datetime import timedelta
 from pathlib import Path
 
 import structlog
@@ -24,28 +22,25 @@ from agent.engine.compare_answers import Answering
 from agent.engine.errors import EngineError
 from agent.engine.plan import RestoreResult
 from agent.engine.progress import Step
-from agent.operations.approving import MODES, WAITS, Approval, Approvals, Left
-from agent.operations.arriving import CANCELLED, SPARE_BYTES, Arrivals
+from agent.operations.approving import WAITS, Approval, Approvals, Left
+from agent.operations.arriving import CANCELLED, Arrivals
 from agent.operations.backups import backup_record
 from agent.operations.errors import OperationError
 from agent.operations.giving import Giving
+from agent.operations.judging import OfferJudge
 from agent.operations.look import travelling
 from agent.operations.network import whereabouts
 from agent.operations.outcomes import settle
 from agent.operations.queue import Queue
 from agent.operations.restores import apply_bundle, in_words, proved, totals
-from agent.operations.rights import require_push
 from agent.operations.workspace import Workspace, utc_now
-from agent.peers.errors import PeerError
 from agent.peers.handler import Accept, Decision, Done, IncomingOffer, Part, Peer, Prepared, Refuse, Report
 from agent.tables.errors import TablesError
-from certs.errors import TrustError
 from certs.identity import verify_signature
 from protocol.errors import ProtocolError
-from protocol.manifest import Kind, Manifest
+from protocol.manifest import Manifest
 from protocol.messages import Outcome, Problem, Receipt, SignedReceipt
 from protocol.names import bundle_name
-from protocol.refusal import foreign_device_state, holds_device_state
 from protocol.requests import (
     BusinessList,
     CompareRequest,
@@ -61,10 +56,6 @@ from protocol.requests import (
 
 log = structlog.get_logger(__name__)
 
-OLDEST_PUSH = timedelta(days=7)
-CLOCK_TOLERANCE = timedelta(minutes=30)
-MOST_SPOOLED = 1 << 39
-"""Bytes of bundles on their way in that may lie here at a time."""
 OTHER_RESTORE_SECONDS = 120.0
 
 
@@ -76,6 +67,7 @@ class Reception:
         self._history = history
         self.arrivals = Arrivals(workspace.home, history)
         self._own_node = workspace.store.identity().node_id
+        self._judge = OfferJudge(workspace, history, self.arrivals)
         self._answering = Answering.of(lambda: workspace.database_url, workspace.catalogue)
         self._queue = Queue()
         self.hear: Callable[[Mapping[str, Sequence[str]]], None] = lambda _: None
@@ -98,7 +90,7 @@ class Reception:
                 here = self._workspace.config.device_name()
                 sentence = f"The transfer was cancelled; {here} does not take it any more."
                 return Refuse(Problem(CANCELLED, sentence, "Push anew if it should go on after all."))
-        problem = await self._problem(peer, offer)
+        problem = await self._judge.problem(peer, offer)
         if problem is not None:
             log.warning("offer refused", peer=peer.name, bundle=manifest.bundle_id, reason=problem.message)
             return Refuse(problem)
@@ -110,74 +102,6 @@ class Reception:
         await self.arrivals.forget_older(peer.node_id, business, manifest.bundle_id)
         part = self.arrivals.expect(offer.transfer_id, manifest.bundle_id, offer.size)
         return Accept(part, ask=await self.approvals.needed(peer, offer))
-
-    async def _problem(self, peer: Peer, offer: IncomingOffer) -> Problem | None:
-        manifest = offer.manifest
-        shop = self._workspace.store.require_shop()
-        here = self._workspace.config.device_name()
-        if manifest.source_node != peer.node_id:
-            return Problem(
-                "wrong-source", f"{peer.name} offers a bundle that another device made.", "Push it from there."
-            )
-        if manifest.target_node not in (None, self._own_node):
-            return Problem("wrong-target", f"This bundle was not made for {here}.", "Push to this laptop anew.")
-        if manifest.shop_id != shop.shop_id:
-            return Problem("wrong-shop", "This bundle was made for another shop.", "Push it anew.")
-        if holds_device_state(manifest):
-            return Problem.of(foreign_device_state(manifest))
-        if manifest.kind is not Kind.BUSINESS:
-            return Problem(
-                "kind-refused", f"{here} takes pushes of one business only.", "Let an admin pull full backups instead."
-            )
-        if offer.mode not in MODES:
-            return Problem("mode-refused", f"{here} does not take pushes in this mode.", "Push without it.")
-        try:
-            business = manifest.business
-            self._workspace.clones.require_clear(peer.node_id)
-            require_push(
-                self._workspace.store.roster(),
-                peer.node_id,
-                self._own_node,
-                business.id if business else None,
-                business.name if business else "this",
-            )
-        except (OperationError, PeerError, TrustError) as error:
-            return Problem.of(error)
-        now = utc_now()
-        if manifest.created > now + CLOCK_TOLERANCE:
-            return Problem(
-                "clock",
-                f"The bundle is dated {manifest.created:%Y-%m-%d %H:%M} UTC; on {here} it is {now:%Y-%m-%d %H:%M} UTC.",
-                "Set the clock that is wrong, then push again.",
-            )
-        if manifest.created < now - OLDEST_PUSH:
-            return Problem("too-old", f"The bundle is from {manifest.created:%Y-%m-%d}.", "Push the business anew.")
-        return await self._room(peer, offer)
-
-    async def _room(self, peer: Peer, offer: IncomingOffer) -> Problem | None:
-        """Whether the rest of the bundle fits: into the peer's share of the archive, beside others on their way, and on
-        the disk."""
-        here, spool = self._workspace.config.device_name(), self._workspace.home.spool
-        needed = offer.size - await self.arrivals.here(offer.transfer_id)
-        kept = sum(each.size for each in await self._history.backups(device=peer.node_id, origin="received"))
-        if kept + offer.size > self._workspace.config.device_quota * 1e9:
-            return Problem(
-                "device-quota",
-                f"{peer.name} has {kept // 1_000_000} MB of bundles in the archive of {here}, which is its share.",
-                f"Tidy up on {here} (`backroom prune`), or raise `device_quota` in its config.toml.",
-            )
-        if await self.arrivals.held() + needed > MOST_SPOOLED:
-            return Problem(
-                "spool-full", f"Too many bundles wait on {here} already.", f"Look at `backroom transfers` on {here}."
-            )
-        free = (await asyncio.to_thread(shutil.disk_usage, spool)).free - self.arrivals.reserved(offer.transfer_id)
-        if free < needed + SPARE_BYTES:
-            return Problem(
-                "disk-full",
-                f"{here} has {max(0, free) // 1_000_000} MB free; {needed // 1_000_000} MB of the bundle are to come.",
-                f"Free some space on {here}: the push goes on then.",
-            )
-        return None
 
     async def _begin(self, peer: Peer, offer: IncomingOffer) -> None:
         manifest = offer.manifest
