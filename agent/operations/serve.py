@@ -107,12 +107,11 @@ async def serving(workspace: Workspace) -> AsyncIterator[PeerServer]:
 async def _listen(workspace: Workspace, reception: Reception, trust: TrustDesk) -> PeerServer:
     """A server on the configured port; where the usual port is taken (several agents on one machine), on any."""
     config = workspace.config
-    host = config.listen[0] if len(config.listen) == 1 else None
     make = partial(
         PeerServer,
         workspace.store,
         reception,
-        host=host,
+        host=config.listen,
         trust=trust,
         clones=workspace.clones,
         throttle=throttle(config),

@@ -13,7 +13,7 @@ import contextlib
 import socket
 import ssl
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,27 +65,33 @@ class Door:
         self._limits = limits
         self._refused = refused
         self._welcome = welcome
-        self._listener: socket.socket | None = None
+        self._listeners: list[socket.socket] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._shaking = 0
         self._meant: weakref.WeakKeyDictionary[ssl.SSLObject, str] = weakref.WeakKeyDictionary()
         self._connections: dict[asyncio.Transport, Connection] = {}
         context.sni_callback = self._on_name
 
-    def listen(self, host: str | None, port: int) -> int:
-        """Open the socket (all interfaces, IPv4 and IPv6, where ``host`` is None); returns the port in use."""
-        self._listener = listen(host, port)
-        self._spawn(self._accept(self._listener))
+    def listen(self, hosts: Sequence[str], port: int) -> int:
+        """Open the sockets, on these addresses alone or, where there are none, on all interfaces (IPv4 and IPv6).
+
+        All have one port, which is returned; 0 takes a free one. Raises ``OSError`` where one cannot be opened.
+        """
+        for host in hosts or (None,):
+            self._listeners.append(listen(host, port))
+            port = int(self._listeners[-1].getsockname()[1])
+        for listener in self._listeners:
+            self._spawn(self._accept(listener))
         self._spawn(self._sweep())
-        return int(self._listener.getsockname()[1])
+        return port
 
     async def close(self) -> None:
         """Stop listening and cut every connection."""
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._listener is not None:
-            self._listener.close()
+        for listener in self._listeners:
+            listener.close()
         for each in self._connections.values():
             each.transport.abort()
         self._connections.clear()

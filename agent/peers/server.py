@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from importlib import metadata
 
@@ -46,7 +46,8 @@ Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class PeerServer:
     """Serves peers until closed. Use as ``async with PeerServer(store, handler) as server``.
 
-    ``host`` None listens on all interfaces; ``port`` 0 takes a free one. ``store`` must hold a shop.
+    ``host`` is an address to listen on, or several; without any it listens on all interfaces. ``port`` 0 takes a free
+    one. ``store`` must hold a shop.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class PeerServer:
         store: Store,
         handler: Handler,
         *,
-        host: str | None = None,
+        host: str | Sequence[str] | None = None,
         port: int = 0,
         limits: ServerLimits = DEFAULT_SERVER_LIMITS,
         software: str = "",
@@ -65,7 +66,7 @@ class PeerServer:
         self._store = store
         self._clones = clones
         self._context: ssl.SSLContext | None = None
-        self._host = host
+        self._hosts = (host,) if isinstance(host, str) else tuple(host or ())
         self._limits = limits
         self._door: Door | None = None
         self._runner: web.AppRunner | None = None
@@ -112,7 +113,7 @@ class PeerServer:
             welcome=self._welcome,
         )
         try:
-            self.port = self._door.listen(self._host, self.port)
+            self.port = self._door.listen(self._hosts, self.port)
         except OSError as error:
             await self.close()
             raise PortTaken(f"Port {self.port} cannot be used for peers: {error.strerror or error}.") from error

@@ -14,10 +14,11 @@ from agent.peers.errors import BadAnswer, Refused
 from agent.peers.handler import Part
 from agent.peers.link import Link
 from agent.peers.push import read_manifest
+from agent.peers.server import PeerServer
 from certs.roster import Role
 from protocol.manifest import Kind, Manifest
 from protocol.requests import CompareRequest, PullRequest, RangeRequest, RowHashRequest
-from tests.peers.laptops import Laptop, admit, make_laptop
+from tests.peers.laptops import Laptop, admit, make_laptop, make_shop
 from tests.peers.proxy import Proxy
 
 ONE = PullRequest("business-specific", "restaurant-abc")
@@ -131,7 +132,8 @@ async def test_the_failure_to_make_a_backup_comes_with_its_reason(shop: list[Lap
         with pytest.raises(Refused, match="no business called nobody") as caught:
             await front.client(server.port).pull(back.node_id, PullRequest("business-specific", "nobody"), into(front))
         assert caught.value.code == "declined"
-        with pytest.raises(Refused, match=r"wrong on the other|StopIteration"):
+        back.shelf.ready = {"gone": front.home.spool / "gone"}
+        with pytest.raises(Refused, match="wrong on the other"):
             await front.client(server.port).pull(back.node_id, ONE, into(front))
 
 
@@ -235,3 +237,14 @@ async def test_a_forged_roster_is_refused(shop: list[Laptop]) -> None:
         async with Link(front.store, Address("127.0.0.1", server.port), back.node_id) as link:
             with pytest.raises(Refused):
                 await link.call("POST", "/v1/roster", bytes(forged))
+
+
+async def test_several_addresses_are_listened_on_and_no_other(tmp_path: Path) -> None:
+    """A laptop that is told to listen on two of its addresses must not be reached on a third."""
+    first, second = make_shop(tmp_path, ["one", "two"])
+    async with PeerServer(first.store, first.shelf, host=["127.0.0.2", "127.0.0.3"]) as server:
+        for host in ("127.0.0.2", "127.0.0.3"):
+            async with Link(second.store, Address(host, server.port), first.node_id) as link:
+                assert (await link.hello()).node_id == first.node_id
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", server.port)
