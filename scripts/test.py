@@ -11,8 +11,8 @@ import sys
 import bootstrap
 import system
 
-# Tests of one group (`xdist_group`) run in one worker, so those that own the machine's network never meet. Many tests wait
-# for a network, a clock or a process, so there are two workers for each core.
+# Tests of one group (`xdist_group`) run in one worker, so those that own the machine's network never meet. Many tests
+# wait for a network, a clock or a process, so there are two workers for each core.
 WORKERS = min(8, 2 * (os.cpu_count() or 1))
 PYTEST = ("-m", "pytest", "-n", str(WORKERS), "--dist", "loadgroup", "--durations", "15")
 
