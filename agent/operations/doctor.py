@@ -159,7 +159,7 @@ async def _agent(workspace: Workspace) -> AsyncIterator[Finding]:
         answered = any([(await survey.reach(address, found)).knock is survey.Knock.OPEN for address in places])
         in_shop = await asyncio.to_thread(workspace.store.shop) is not None
         answered = answered or not in_shop  # without a shop it does not listen yet
-    else:
+    elif config.port:  # port 0 takes whichever is free
         free = await survey.port_free(host, port)
     for finding in judge.judge_agent(judge.Agent(running, port, free, answered)):
         yield finding
