@@ -113,7 +113,7 @@ class Fuzz:
             async with self.back.serve(limits=LIMITS) as server:
                 self.port = server.port
                 await self.good_peer()
-                await self.volley(ways, min(3.0, seconds / 4))
+                await self.volley(ways, min(30.0, seconds / 3))
                 gc.collect()
                 memory, files = process.memory_info().rss, process.num_fds()
                 await self.volley(ways, seconds)

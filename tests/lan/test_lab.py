@@ -159,25 +159,20 @@ def test_a_laptop_that_sleeps_in_the_middle(plain: list[Plain], tmp_path: Path, 
                 assert pushing.stdout is not None
                 for line in pushing.stdout:
                     phase, done, *_ = line.split()
-                    if phase == "sending" and int(done) > 6_000_000:
+                    if phase == "sending" and int(done) > 15_000_000:
                         break
                 sleeper = server if asleep == "receiver" else pushing
                 sleeper.send_signal(signal.SIGSTOP)
                 time.sleep(9)
                 sleeper.send_signal(signal.SIGCONT)
-                told, again, before = {}, [], int(done)
+                told = {}
                 for line in pushing.stdout:
                     if line.startswith("{"):
                         told = json.loads(line)
                         break
-                    phase, done, *_ = line.split()
-                    if phase == "sending" and int(done) <= before:  # else it only grows
-                        again.append(int(done))
-                    before = int(done) if phase == "sending" else before
     assert told["outcome"] == "stored"
-    # It was taken up again, and not from the beginning.
-    assert again, told
-    assert min(again) > 2_000_000
+    # It was taken up again, and not from the beginning: only what lay in buffers when it fell asleep was sent twice.
+    assert told["sent"] < path.stat().st_size + 14_000_000
     assert arrived(back, path)
 
 

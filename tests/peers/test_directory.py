@@ -142,7 +142,7 @@ async def test_a_device_tells_where_another_is_and_only_proof_counts(shop: list[
 
 
 async def test_a_browser_that_is_deaf_is_started_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.peers.discovery.HEAR_SECONDS", 1.0)
+    monkeypatch.setattr("agent.peers.discovery.HEAR_SECONDS", 4.0)
     async with Discovery(interfaces=["127.0.0.1"], ears=0.3) as discovery:
         await discovery.advertise("node-ears", 4711)
         await asyncio.sleep(1.5)
@@ -157,7 +157,7 @@ async def test_a_browser_that_is_deaf_is_started_anew(monkeypatch: pytest.Monkey
             await opened()
 
         monkeypatch.setattr(discovery, "_open", open_again)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not discovery.restarts:
                 await asyncio.sleep(0.1)
         restarted = discovery.restarts
