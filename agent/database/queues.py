@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import asyncpg
 
 from agent.database.merge import UPDATES, Merge, Verdict
-from agent.database.mirror import Victims
+from agent.database.mirror import Victims, going
 from agent.database.names import literal, qualified, quote
 from agent.database.reidentify import Rename
 from agent.tables.catalogue import Pending
@@ -22,8 +22,7 @@ def updated_ids(merge: Merge) -> str:
 
 def victim_ids(victims: Victims) -> str:
     """A query for the ids, as text, of rows that go. The table has one key column."""
-    key = quote(victims.table.identity[0])
-    return f"SELECT v.{key}::text FROM {qualified(victims.table)} v JOIN {victims.relation} g ON g.tid = v.ctid"
+    return f"SELECT l.{quote(victims.table.identity[0])}::text FROM {going(victims)}"
 
 
 def renamed_ids(rename: Rename) -> str:

@@ -9,6 +9,7 @@ import pytest
 
 from agent.database.merge import Conflicts
 from agent.engine.bundle_file import VerifiedBundle, verify_bundle
+from agent.engine.choices import Choices
 from agent.engine.keeping import Keeper
 from agent.engine.restore_errors import NotABackup, PlanChanged
 from agent.engine.undo import ChangedSince, NotAnUndo, StillNeeded, TableGone, plan_undo, undo
@@ -234,6 +235,41 @@ async def test_what_waits_to_tell_of_replaced_rows_goes_and_comes_back(pair: Any
     await second.restore(bundle, keeper=undos.keeper, expected=plan.digest)
     left = await second.fetch("SELECT id FROM offline_queue ORDER BY 1")
     assert [row["id"] for row in left] == ["q2", "q3", "q4"]
+    await undos.undo(await undos.bundle())
+    assert await second.contents() == before
+
+
+async def test_a_mirror_takes_what_waits_to_tell_of_its_victims_along(pair: Any, tmp_path: Path) -> None:
+    """o9 is here alone and goes; the note about o1, which is replaced, goes too."""
+    first, second = await pair(SHOP + QUEUE, HERE, THERE + WAITING)
+    before = await second.contents()
+    undos = Undos(second, tmp_path)
+    bundle = await first.bundle(Kind.BUSINESS, "b1")
+    plan = await second.plan(bundle, choices=Choices(mirror=True))
+    assert [(item.table, item.rows) for item in plan.dequeued] == [("offline_queue", 3)]
+    await second.restore(bundle, choices=Choices(mirror=True), keeper=undos.keeper, expected=plan.digest)
+    assert [row["id"] for row in await second.fetch("SELECT id FROM offline_queue ORDER BY 1")] == ["q2", "q4"]
+    await undos.undo(await undos.bundle())
+    assert await second.contents() == before
+
+
+async def test_what_waits_under_an_id_that_changes_goes(pair: Any, tmp_path: Path) -> None:
+    kinds = """
+    CREATE TABLE job_titles (id text PRIMARY KEY, title text NOT NULL UNIQUE);
+    CREATE TABLE staff (id text PRIMARY KEY, "businessId" text NOT NULL REFERENCES businesses (id),
+        "jobTitleId" text NOT NULL REFERENCES job_titles (id) ON UPDATE CASCADE);
+    """
+    first, second = await pair(
+        kinds + QUEUE,
+        "INSERT INTO job_titles VALUES ('far', 'Cook'); INSERT INTO staff VALUES ('s1', 'b1', 'far');",
+        "INSERT INTO job_titles VALUES ('near', 'Cook'); "
+        "INSERT INTO offline_queue VALUES ('q1', 'jobTitles', 'near', false), ('q2', 'job_titles', 'other', false);",
+    )
+    before = await second.contents()
+    undos = Undos(second, tmp_path)
+    result = await second.restore(await first.bundle(Kind.BUSINESS, "b1"), keeper=undos.keeper)
+    assert result.plan.totals.reidentified == 1
+    assert [row["id"] for row in await second.fetch("SELECT id FROM offline_queue")] == ["q2"]
     await undos.undo(await undos.bundle())
     assert await second.contents() == before
 
