@@ -179,7 +179,7 @@ def show_plan(output: Output, plan: RestorePlan) -> None:
         right=(1, 2, 3, 4, 5),
     )
     for name, rows in plan.examples.items():
-        output.say(f"{name}, for example:")
+        output.say(f"{name}, for example:" if rows else f"{name}: no row changes")
         for row in rows:
             values = ", ".join(f"{c.column}: {c.bundle} (here {c.here})" for c in row.columns)
             output.say(f"  {row.what} {row.key} {values}")
