@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.archive.history import History, new_id
-from agent.archive.records import BackupRecord, TransferRecord
+from agent.archive.history import History
+from agent.archive.records import BackupRecord
 from agent.database.businesses import find_business
 from agent.engine.backup import BackupRequest
 from agent.engine.progress import Progress, Step, silent
@@ -17,8 +17,8 @@ from agent.operations.look import businesses
 from agent.operations.network import Network, network
 from agent.operations.requests import PushMode
 from agent.operations.rights import require_push
-from agent.operations.transfers import WrongTarget, hand_over, other_device
-from agent.operations.workspace import Workspace, utc_now
+from agent.operations.transfers import WrongTarget, hand_over, other_device, push_record
+from agent.operations.workspace import Workspace
 from agent.peers.push import Pushed
 from certs.roster import Member
 from protocol.manifest import Kind
@@ -117,22 +117,7 @@ async def push_to_many(
             try:
                 workspace.clones.require_clear(member.node_id)
                 require_push(workspace.store.roster(), own, member.node_id, chosen.id, chosen.name)
-                transfer = await history.start_transfer(
-                    TransferRecord(
-                        id=new_id(),
-                        direction="sent",
-                        mode="push",
-                        kind=made.record.kind,
-                        peer_node=member.node_id,
-                        peer_name=member.name,
-                        state="started",
-                        started_at=utc_now(),
-                        bundle_id=made.record.id,
-                        business_id=chosen.id,
-                        business_name=chosen.name,
-                        bytes_total=made.record.size,
-                    )
-                )
+                transfer = await history.start_transfer(push_record(made.record, member, chosen))
                 pushed = await hand_over(
                     workspace,
                     history,

@@ -189,22 +189,7 @@ async def push(
             log.info("the interrupted push is left", bundle=record.id, reason=str(error))
     request = BackupRequest(Kind.BUSINESS, chosen.id, compress=compress, target_node=member.node_id)
     made = await make_backup(workspace, history, request, progress=progress)
-    transfer = await history.start_transfer(
-        TransferRecord(
-            id=new_id(),
-            direction="sent",
-            mode="push",
-            kind=made.record.kind,
-            peer_node=member.node_id,
-            peer_name=member.name,
-            state="started",
-            started_at=utc_now(),
-            bundle_id=made.record.id,
-            business_id=chosen.id,
-            business_name=chosen.name,
-            bytes_total=made.record.size,
-        )
-    )
+    transfer = await history.start_transfer(push_record(made.record, member, chosen))
     pushed = await hand_over(
         workspace,
         history,
@@ -226,6 +211,24 @@ async def push(
         resumed=resumed,
         seconds=asyncio.get_running_loop().time() - started,
         warnings=made.result.manifest.warnings,
+    )
+
+
+def push_record(backup: BackupRecord, member: Member, business: Business) -> TransferRecord:
+    """A push of this bundle to the device, as it begins."""
+    return TransferRecord(
+        id=new_id(),
+        direction="sent",
+        mode="push",
+        kind=backup.kind,
+        peer_node=member.node_id,
+        peer_name=member.name,
+        state="started",
+        started_at=utc_now(),
+        bundle_id=backup.id,
+        business_id=business.id,
+        business_name=business.name,
+        bytes_total=backup.size,
     )
 
 
