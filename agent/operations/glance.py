@@ -133,7 +133,8 @@ class Glance:
             self._task = asyncio.create_task(self._look())
         if self._view is None:
             await self._look_at_home()
-            self._view = await self._seen()
+            await self._show()
+        assert self._view is not None
         return self._view
 
     async def next(self, before: View, within: float) -> View | None:

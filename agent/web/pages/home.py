@@ -8,6 +8,7 @@ from agent.web.pages.parts import DESK, GLANCE, fresh
 from agent.web.pages.render import render
 
 _ALIVE_SECONDS = 10.0
+_MOVED = b"event: shop-moved\ndata:\n\n"
 
 
 async def home(request: web.Request) -> web.Response:
@@ -23,18 +24,19 @@ async def shop(request: web.Request) -> web.Response:
 
 
 async def events(request: web.Request) -> web.StreamResponse:
-    """An event whenever the shop is seen otherwise, as long as somebody listens."""
+    """An event at once, as the shop may have moved since the page was made, then whenever it is seen otherwise."""
     response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: "text/event-stream", hdrs.CACHE_CONTROL: "no-store"})
     glance = request.app[GLANCE]
     before = await glance.current()
     await response.prepare(request)
+    await response.write(_MOVED)
     while True:
         now = await glance.next(before, _ALIVE_SECONDS)
         if now is None:
             await response.write(b": alive\n\n")
             continue
         before = now
-        await response.write(b"event: shop-moved\ndata:\n\n")
+        await response.write(_MOVED)
 
 
 async def activity(request: web.Request) -> web.Response:
