@@ -12,24 +12,19 @@ from typing import cast
 
 import structlog
 
-from agent.archive.history import History, new_id
-from agent.archive.records import DONE, FAILED, BackupRecord, TransferRecord
-from agent.archive.spool import Incoming, Spool
+from agent.archive.history import History
+from agent.archive.records import BackupRecord
 from agent.database.merge import Conflicts
-from agent.engine.bundle_file import verify_bundle
-from agent.engine.progress import Progress, Step, silent
-from agent.operations.backups import backup_record
+from agent.engine.progress import Progress, silent
 from agent.operations.errors import OperationError
+from agent.operations.fetching import Wanted, WrongBundle, fetch
 from agent.operations.network import Network, network
 from agent.operations.restores import restore_file, totals
-from agent.operations.workspace import Workspace, utc_now
+from agent.operations.workspace import Workspace
 from agent.peers.errors import PeerError
-from agent.peers.handler import Part
 from agent.peers.trusting import backups_of
-from certs.identity import verify_signature
 from certs.roster import Member
 from protocol.manifest import Kind, Manifest
-from protocol.names import bundle_name
 from protocol.requests import PullKind, PullRequest
 from protocol.trusting import BackupItem
 
@@ -44,11 +39,6 @@ class NotReplacing(OperationError):
 class NoBackups(OperationError):
     code = "no-backups"
     hint = "Switch the other laptops on and run `backroom replace OLD` again; or push the businesses from one of them."
-
-
-class WrongBackup(OperationError):
-    code = "wrong-bundle"
-    hint = "Nothing of it was restored. Look at the other laptop's log."
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,62 +139,14 @@ async def _take(
 ) -> Taken:
     item, holder = found.item, found.holder
     kind = Kind(item.kind)
-    transfer = await history.start_transfer(
-        TransferRecord(
-            id=new_id(),
-            direction="received",
-            mode="pull",
-            kind=item.kind,
-            peer_node=holder.node_id,
-            peer_name=holder.name,
-            state="started",
-            started_at=utc_now(),
-            bundle_id=item.bundle_id,
-            business_id=item.business,
-            business_name=item.business_name,
-        )
-    )
-    spool = Spool(workspace.home)
-
-    def part_for(bundle_id: str, size: int) -> Part:
-        return spool.open(bundle_id, size)
 
     def accept(manifest: Manifest) -> None:
         if (manifest.source_node, manifest.kind, manifest.bundle_id) != (old.node_id, kind, item.bundle_id):
-            raise WrongBackup(f"{holder.name} sent another bundle than the one that was asked for.")
-
-    def tell(phase: str, done: int, total: int, text: str) -> None:
-        progress(Step(phase, done, total, text))
+            raise WrongBundle(f"{holder.name} sent another bundle than the one that was asked for.")
 
     request = PullRequest(cast(PullKind, item.kind), bundle_id=item.bundle_id)
-    try:
-        fetched = await net.client.pull(holder.node_id, request, part_for, accept=accept, tell=tell)
-        part = fetched.part
-        assert isinstance(part, Incoming)
-        try:
-            bundle = await verify_bundle(part.path, verify_signature)
-            if bundle.signer != old.node_id:
-                raise WrongBackup(f"{holder.name} sent a bundle that {old.name} did not make.")
-            checksum = await workspace.archive.checksum(part.path)
-            path = await part.promote(workspace.archive, kind.value, bundle_name(bundle.manifest))
-        finally:
-            await part.close()
-    except BaseException as error:
-        code = str(getattr(error, "code", "stopped"))
-        await history.end_transfer(transfer.id, FAILED, error_code=code, error=str(error) or "It was stopped.")
-        raise
-    record = await history.add_backup(
-        backup_record(
-            workspace,
-            bundle.manifest,
-            path,
-            size=bundle.size,
-            raw_size=bundle.seal.raw_bytes,
-            checksum=checksum,
-            came="pulled",
-        )
-    )
-    await history.end_transfer(transfer.id, DONE, bundle_id=record.id, bytes_done=bundle.size)
+    wanted = Wanted(holder, old, request, accept, item.business, item.business_name)
+    _, record, path = await fetch(workspace, history, net, wanted, progress)
     # The old laptop is revoked, and its word is what the shop's list says that this one may have.
     result = await restore_file(
         workspace, history, path, conflicts=Conflicts.NEWER, trust_source=True, progress=progress
