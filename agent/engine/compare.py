@@ -9,29 +9,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 from agent.database.digests import Digest, Question
+from agent.engine.compare_shapes import TableShape, ask, split_key, stamp_of
 from agent.engine.progress import Progress, Step, silent
 
 _ROWS_AT_ONCE = 50_000
 _EXAMPLES = 5
-_NUMERIC = "numeric"
-
-
-@dataclass(frozen=True, slots=True)
-class TableShape:
-    """A table as one side has it: its columns with their types, and the key.
-
-    ``local`` are the columns that do not count: references into device tables that may be empty differ between
-    laptops by design.
-    """
-
-    table: str
-    columns: Mapping[str, str]
-    key: tuple[str, ...]
-    local: frozenset[str] = frozenset()
 
 
 class Side(Protocol):
@@ -64,7 +50,11 @@ class Side(Protocol):
 @dataclass(frozen=True, slots=True)
 class TableComparison:
     """One table: rows that differ, that only one side has, and rows of reference data that only one side has and that
-    the business does not use (these do not count as a difference). ``examples`` are keys as text."""
+    the business does not use (these do not count as a difference). ``examples`` are keys as text.
+
+    Of the rows that differ, ``newer_here`` and ``newer_there`` were changed later on that side; for the others nobody
+    can tell (no time, or the same).
+    """
 
     table: str
     rows_here: int
@@ -75,6 +65,8 @@ class TableComparison:
     reference_only_here: int = 0
     reference_only_there: int = 0
     examples: tuple[str, ...] = ()
+    newer_here: int = 0
+    newer_there: int = 0
 
     @property
     def identical(self) -> bool:
@@ -93,6 +85,21 @@ class Comparison:
         return all(table.identical for table in self.tables.values())
 
     @property
+    def newer_here(self) -> int:
+        """Rows that this side alone has, or that were changed later here: what a push from here would bring there."""
+        return sum(table.only_here + table.newer_here for table in self.tables.values())
+
+    @property
+    def newer_there(self) -> int:
+        """The same of the other side."""
+        return sum(table.only_there + table.newer_there for table in self.tables.values())
+
+    @property
+    def undated(self) -> int:
+        """Rows that differ, and nobody can tell which side changed them later."""
+        return sum(table.differ - table.newer_here - table.newer_there for table in self.tables.values())
+
+    @property
     def rows(self) -> int:
         """Rows compared, as this side counts them."""
         return sum(table.rows_here for table in self.tables.values())
@@ -102,6 +109,8 @@ class Comparison:
         return {
             "identical": self.identical,
             "rows": self.rows,
+            "newer_here": self.newer_here,
+            "newer_there": self.newer_there,
             "tables": {name: asdict(table) for name, table in self.tables.items()},
             "notes": list(self.notes),
         }
@@ -118,6 +127,8 @@ class _Found:
     differing: list[str]
     only_here: dict[str, int]
     only_there: dict[str, int]
+    newer_here: int = 0
+    newer_there: int = 0
 
 
 async def compare(here: Side, there: Side, *, progress: Progress = silent) -> Comparison:
@@ -131,7 +142,8 @@ async def compare(here: Side, there: Side, *, progress: Progress = silent) -> Co
         progress(Step("comparing", place, len(questions), question.table))
         digests = our_digests[question.table], their_digests[question.table]
         if digests[0] != digests[1]:
-            found.append(await _look_into(here, there, question, *digests))
+            stamp = stamp_of(question, ours[question.table], theirs[question.table])
+            found.append(await _look_into(here, there, question, stamp, *digests))
     tables = {
         question.table: TableComparison(question.table, digest.rows, their_digests[question.table].rows)
         for question in questions
@@ -145,40 +157,16 @@ async def compare(here: Side, there: Side, *, progress: Progress = silent) -> Co
     return Comparison(dict(sorted(tables.items())), tuple(notes))
 
 
-def ask(ours: Mapping[str, TableShape], theirs: Mapping[str, TableShape]) -> tuple[list[Question], list[str]]:
-    """The questions about tables that both sides have, in name order, and notes on columns that only one has."""
-    questions, notes = [], []
-    for name in sorted(set(ours) & set(theirs)):
-        here, there = ours[name].columns, theirs[name].columns
-        local = ours[name].local | theirs[name].local
-        common = tuple(sorted((set(here) & set(there)) - local))
-        lonely = sorted((set(here) ^ set(there)) - local)
-        if lonely:
-            notes.append(f"Only one side has {name}.{', '.join(lonely)}; not compared.")
-        if not common:
-            continue
-        key = next(
-            (shape.key for shape in (ours[name], theirs[name]) if shape.key and set(shape.key) <= set(common)), ()
-        )
-        numbers = tuple(
-            column
-            for column in common
-            if here[column] != there[column] and _is_number(here[column]) and _is_number(there[column])
-        )
-        questions.append(Question(name, common, key, numbers))
-    return questions, notes
-
-
-def _is_number(type_text: str) -> bool:
-    return type_text.startswith(_NUMERIC) and not type_text.endswith("[]")
-
-
-async def _look_into(here: Side, there: Side, question: Question, ours: Digest, theirs: Digest) -> _Found:
+async def _look_into(
+    here: Side, there: Side, question: Question, stamp: str | None, ours: Digest, theirs: Digest
+) -> _Found:
     found = _Found(question, ours, theirs, 0, [], {}, {})
+    # With the time of its last change beside the key, the list of rows tells which is newer: nothing more is asked.
+    asked = question if stamp is None else replace(question, key=(*question.key, stamp))
     nothing: asyncio.Future[Mapping[int, Digest]] = asyncio.get_running_loop().create_future()
-    ours_coming = asyncio.ensure_future(here.ranges(question, nothing))
+    ours_coming = asyncio.ensure_future(here.ranges(asked, nothing))
     try:
-        their_ranges = await there.ranges(question, ours_coming)
+        their_ranges = await there.ranges(asked, ours_coming)
         our_ranges = await ours_coming
     finally:
         nothing.cancel()
@@ -186,18 +174,31 @@ async def _look_into(here: Side, there: Side, question: Question, ours: Digest, 
     places = sorted(
         place for place in set(our_ranges) | set(their_ranges) if our_ranges.get(place) != their_ranges.get(place)
     )
+    lonely: tuple[dict[str, str], dict[str, str]] = {}, {}
     for batch in _batches(places, our_ranges, their_ranges):
-        our_rows, their_rows = await asyncio.gather(here.rows(question, batch), there.rows(question, batch))
-        if question.key:
-            differing = [key for key, digest in our_rows.items() if their_rows.get(key, digest) != digest]
-            found.differ += len(differing)
-            found.differing += differing[:_EXAMPLES]
-            found.only_here |= dict.fromkeys(our_rows.keys() - their_rows.keys(), 1)
-            found.only_there |= dict.fromkeys(their_rows.keys() - our_rows.keys(), 1)
-        else:
+        our_rows, their_rows = await asyncio.gather(here.rows(asked, batch), there.rows(asked, batch))
+        if not question.key:
             found.only_here |= _surplus(our_rows, their_rows)
             found.only_there |= _surplus(their_rows, our_rows)
+            continue
+        differing = [key for key, digest in our_rows.items() if their_rows.get(key, digest) != digest]
+        found.differ += len(differing)
+        found.differing += [split_key(key, stamp)[0] for key in differing[:_EXAMPLES]]
+        lonely[0].update(split_key(key, stamp) for key in our_rows.keys() - their_rows.keys())
+        lonely[1].update(split_key(key, stamp) for key in their_rows.keys() - our_rows.keys())
+    _meet(found, *lonely)
     return found
+
+
+def _meet(found: _Found, ours: Mapping[str, str], theirs: Mapping[str, str]) -> None:
+    """Rows under one key with two times differ; PostgreSQL's text of times sorts as the times do."""
+    both = sorted(ours.keys() & theirs.keys())
+    found.differ += len(both)
+    found.differing += both[:_EXAMPLES]
+    found.newer_here = sum(1 for key in both if theirs[key] and ours[key] > theirs[key])
+    found.newer_there = sum(1 for key in both if ours[key] and theirs[key] > ours[key])
+    found.only_here |= dict.fromkeys(ours.keys() - theirs.keys(), 1)
+    found.only_there |= dict.fromkeys(theirs.keys() - ours.keys(), 1)
 
 
 def _surplus(some: Mapping[str, str], others: Mapping[str, str]) -> dict[str, int]:
@@ -236,4 +237,6 @@ async def _judge(here: Side, there: Side, found: _Found) -> TableComparison:
         reference_only_here=sum(found.only_here.values()) - only_here,
         reference_only_there=sum(found.only_there.values()) - only_there,
         examples=tuple(examples[:_EXAMPLES]),
+        newer_here=found.newer_here,
+        newer_there=found.newer_there,
     )

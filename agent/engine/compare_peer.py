@@ -11,7 +11,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 
 from agent.database.digests import Digest, Question
-from agent.engine.compare import TableShape
+from agent.engine.compare_shapes import TableShape
 from protocol.requests import (
     COARSE_RANGES,
     FINE_RANGES,

@@ -21,7 +21,7 @@ from agent.database.staging import create_text_stage
 from agent.database.transaction import Connection, Isolation, open_transaction
 from agent.engine.backup import BackupRequest, choose_rows, tables_to_read
 from agent.engine.bundle_file import BundleSource
-from agent.engine.compare import TableShape
+from agent.engine.compare_shapes import TableShape
 from agent.engine.restore_entries import device_references
 from agent.engine.restore_staging import copy_entries
 from agent.tables.catalogue import Catalogue
@@ -96,7 +96,8 @@ def live_shape(table: Table, classification: Classification) -> TableShape:
     """What of a live table is compared."""
     references = device_references(table, classification, frozenset())
     local = frozenset(name for reference in references for name in reference.clears)
-    return TableShape(table.name, {column.name: column.type for column in table.stored_columns}, table.identity, local)
+    columns = {column.name: column.type for column in table.stored_columns}
+    return TableShape(table.name, columns, table.identity, local, classification.timestamp(table))
 
 
 def _live_rows(scope: Scope, table: str) -> Rows:

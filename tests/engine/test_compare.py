@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from agent.database.businesses import BusinessError
-from agent.engine.compare import Comparison, TableShape, ask, compare
+from agent.engine.compare import Comparison, compare
 from agent.engine.compare_answers import Answering, TooManyComparisons
 from agent.engine.compare_peer import PeerSide
+from agent.engine.compare_shapes import TableShape, ask
 from agent.engine.compare_sides import bundle_side, live_side
 from protocol.manifest import Kind
 from protocol.requests import (
@@ -112,6 +113,26 @@ async def test_a_restored_business_is_identical_and_each_change_is_found(office:
     assert {
         name for name, table in (await with_file(kitchen, bundle, business)).tables.items() if not table.identical
     } == set(changed)
+
+
+async def test_it_is_told_on_which_side_the_rows_are_newer(office: Laptop, kitchen: Laptop) -> None:
+    business = await office.value('SELECT id FROM businesses WHERE NOT "isDemo" ORDER BY id LIMIT 1')
+    await kitchen.restore(await office.bundle(Kind.BUSINESS, business))
+    first, *_, last = await office.value(
+        'SELECT array_agg(id ORDER BY id) FROM business_products WHERE "businessId" = $1', business
+    )
+    later = 'UPDATE business_products SET "updatedAt" = "updatedAt" + interval \'1 millisecond\' WHERE id = $1'
+    await office.execute(later, first)
+    here = await between(office, kitchen, business)
+    assert (here.newer_here, here.newer_there, here.undated) == (1, 0, 0)
+    await kitchen.execute(later, last)
+    both = await between(office, kitchen, business)
+    assert (both.newer_here, both.newer_there, both.undated) == (1, 1, 0)
+    products = both.tables["business_products"]
+    assert (products.differ, products.newer_here, products.newer_there) == (2, 1, 1)
+    assert sorted(products.examples) == [f"({first})", f"({last})"]
+    await kitchen.execute("UPDATE business_products SET name = name || '!' WHERE id NOT IN ($1, $2)", first, last)
+    assert (await between(office, kitchen, business)).undated == products.rows_here - 2
 
 
 async def test_reference_rows_that_the_business_does_not_use_are_no_difference(office: Laptop, kitchen: Laptop) -> None:

@@ -35,13 +35,17 @@ async def compare(session: Session, business: str, other: str, trust_source: boo
     else:
         say(f"{done.business.name} differs between here and {done.other}:")
         session.output.table(
-            ("Table", "Differ", "Only here", "Only there", "For example"),
+            ("Table", "Differ", "Newer here", "Newer there", "Only here", "Only there", "For example"),
             [
-                (name, f"{t.differ:,}", f"{t.only_here:,}", f"{t.only_there:,}", ", ".join(t.examples[:2]))
+                (
+                    name,
+                    *(f"{n:,}" for n in (t.differ, t.newer_here, t.newer_there, t.only_here, t.only_there)),
+                    ", ".join(t.examples[:2]),
+                )
                 for name, t in result.tables.items()
                 if not t.identical
             ],
-            right=(1, 2, 3),
+            right=(1, 2, 3, 4, 5),
         )
     for note in result.notes:
         session.output.note(f"Note: {note}")
