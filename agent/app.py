@@ -8,10 +8,11 @@ from collections.abc import Callable
 
 import structlog
 
+from agent.config import load_early
 from agent.home import Home
 from agent.log import setup
 from agent.operations.deliveries import serve_outbox
-from agent.operations.serve import serving
+from agent.operations.serve import serving, wait_for_setup
 from agent.operations.workspace import Workspace
 from agent.schedule.runner import Runner
 from agent.web.api.app import serving_api
@@ -22,10 +23,13 @@ log = structlog.get_logger(__name__)
 async def run_agent(home: Home, *, ready: Callable[[int], None]) -> None:
     """Run until told to stop (SIGINT, SIGTERM; Ctrl+C on Windows). ``ready`` is called with the port.
 
+    Before the laptop is set up it serves its page alone, where that is done, and then goes on by itself.
+
     Raises ``HomeBusyError`` where another agent runs on this folder, and errors of the layers below.
     """
     workspace = Workspace(home)
-    close_log = setup(home, level=workspace.config.log_level, console_level=workspace.config.log_level)
+    level = load_early(home).log_level
+    close_log = setup(home, level=level, console_level=level)
     try:
         with home.lock("agent"):
             stop = asyncio.Event()
@@ -48,6 +52,7 @@ async def run_agent(home: Home, *, ready: Callable[[int], None]) -> None:
 
 async def _serve(workspace: Workspace, stop: asyncio.Event, ready: Callable[[int], None]) -> None:
     async with serving_api(workspace):
+        await wait_for_setup(workspace)
         # The schedule and the deliveries need no shop, and go on while a shop is waited for.
         beside = [asyncio.create_task(Runner(workspace).run()), asyncio.create_task(serve_outbox(workspace))]
         try:

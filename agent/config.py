@@ -174,13 +174,25 @@ def mask(text: str) -> str:
 def load(home: Home, environ: Mapping[str, str] = os.environ) -> Config:
     """The settings of ``home``, environment variables over the file. Raises :class:`ConfigError`."""
     text = _read(home)
-    values = _parse(home, text)
-    overrides = {
+    overrides = _overrides(environ)
+    return _validated(home, text, {**_parse(home, text), **overrides}, overrides)
+
+
+def load_early(home: Home, environ: Mapping[str, str] = os.environ) -> Config:
+    """As :func:`load`; before there is a file, the environment and the defaults alone."""
+    try:
+        return load(home, environ)
+    except NotSetUpError:
+        overrides = _overrides(environ)
+        return _validated(home, "", overrides, overrides)
+
+
+def _overrides(environ: Mapping[str, str]) -> dict[str, object]:
+    return {
         name: environ[PREFIX + name.upper()]
         for name in Config.model_fields
         if name not in _TABLES and PREFIX + name.upper() in environ
     }
-    return _validated(home, text, {**values, **overrides}, overrides)
 
 
 def change(home: Home, **changes: object) -> Config:

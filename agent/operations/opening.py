@@ -1,8 +1,10 @@
-"""The link to the page of the agent that runs on this data folder."""
+"""The link to the page of the agent that runs on this data folder; the agent is started where none runs."""
 
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 
 import aiohttp
 
@@ -10,6 +12,8 @@ from agent.home import Home
 from agent.operations.errors import OperationError
 
 _WAIT_SECONDS = 10.0
+_START_SECONDS = 30.0
+_DETACHED = 0x00000008 | 0x00000200  # of Windows: no console, no Ctrl+C of this one
 
 
 class NoPage(OperationError):
@@ -17,11 +21,12 @@ class NoPage(OperationError):
     hint = "Start it with `backroom run`, leave it running, and try again."
 
 
-async def page_link(home: Home) -> str:
-    """A fresh link, good once. Raises :class:`NoPage` where no agent answers."""
+async def page_link(home: Home, *, assistant: bool = False) -> str:
+    """A fresh link, good once: an admin's, or an ``assistant``'s. Raises :class:`NoPage` where no agent answers."""
+    kept = home.state / ("assistant-token" if assistant else "api-token")
     try:
         port = int(await asyncio.to_thread((home.state / "api-port").read_text, "ascii"))
-        token = (await asyncio.to_thread((home.state / "api-token").read_text, "ascii")).strip()
+        token = (await asyncio.to_thread(kept.read_text, "ascii")).strip()
     except (OSError, ValueError):
         raise NoPage("The agent does not run here, so there is no page.") from None
     timeout = aiohttp.ClientTimeout(total=_WAIT_SECONDS)
@@ -33,3 +38,33 @@ async def page_link(home: Home) -> str:
                 return str((await response.json())["link"])
     except (aiohttp.ClientError, TimeoutError, KeyError, ValueError):
         raise NoPage("The agent's page does not answer.") from None
+
+
+async def start_agent(home: Home) -> bool:
+    """Start the agent in the background unless one runs, and wait until its page answers. Whether it was started here.
+
+    It goes on after this process. Raises :class:`NoPage` where it ends or does not answer.
+    """
+    if await asyncio.to_thread(home.locked, "agent"):
+        return False
+    port = home.state / "api-port"
+    await asyncio.to_thread(port.unlink, missing_ok=True)  # of one that was killed
+    process = await asyncio.to_thread(
+        lambda: subprocess.Popen(  # noqa: S603 - this very program
+            [sys.executable, "-m", "agent.cli.main", "--home", str(home.path), "run"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=sys.platform != "win32",
+            creationflags=_DETACHED if sys.platform == "win32" else 0,
+        )
+    )
+    try:
+        async with asyncio.timeout(_START_SECONDS):
+            while not await asyncio.to_thread(port.exists) or not await asyncio.to_thread(home.locked, "agent"):
+                if process.poll() is not None:
+                    raise NoPage("The agent was started and has ended again.", "`backroom run` says why.")
+                await asyncio.sleep(0.1)
+    except TimeoutError:
+        raise NoPage("The agent was started, and its page does not answer yet.", "Try again in a moment.") from None
+    return True

@@ -29,6 +29,15 @@ ROSTER_SECONDS = 30.0
 CLEAN_SECONDS = 3600.0
 
 
+async def wait_for_setup(workspace: Workspace) -> None:
+    """Until this laptop has its settings: its page or another process makes them."""
+    if await asyncio.to_thread(workspace.home.config.exists):
+        return
+    log.info("not set up yet", next="run 'backroom open' and set this laptop up there; this goes on by itself")
+    while not await asyncio.to_thread(workspace.home.config.exists):  # noqa: ASYNC110 - the page ends it
+        await asyncio.sleep(SHOP_POLL_SECONDS)
+
+
 async def wait_for_shop(workspace: Workspace) -> None:
     """Until this laptop belongs to a shop: another process founds or joins it."""
     if await asyncio.to_thread(workspace.store.shop) is not None:

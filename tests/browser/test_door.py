@@ -37,9 +37,9 @@ class Door:
         self.url = f"http://127.0.0.1:{port}"
         self.cookie = ""
 
-    async def enter(self) -> SimpleCookie:
+    async def enter(self, *, assistant: bool = False) -> SimpleCookie:
         """Go in by a fresh link."""
-        link = await page_link(self.workspace.home)
+        link = await page_link(self.workspace.home, assistant=assistant)
         async with self.client.get(link, allow_redirects=False) as response:
             assert response.status == 303
             assert response.headers["Location"] == "/page/"

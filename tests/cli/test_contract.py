@@ -122,7 +122,7 @@ def test_wrong_usage_is_2(line: str, run: Run, tmp_path: Path) -> None:
 NEEDS_SET_UP = [
     "status", "businesses", "tables", "history", "devices", "backup --full", "backup --business x", "push x y",
     "pull x --full", "restore x --yes", "restore x --plan", "inspect x", "compare --business x --with y", "invite",
-    "join 7-copper-lantern-violin", "revoke x --yes", "shop create X", "run", "init",
+    "join 7-copper-lantern-violin", "revoke x --yes", "shop create X", "init",
 ]  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from aiohttp import hdrs, web
 from multidict import istr
 from pydantic import ValidationError
 
+from agent.config import load_early
 from agent.operations.workspace import Workspace
 from agent.web.api import work
 from agent.web.api.endpoints import ENDPOINTS, Endpoint
@@ -40,9 +41,9 @@ ALIVE_TICKS = 40  # of the watcher's quarter seconds
 Model = TypeVar("Model", bound=Request)
 
 
-def make_app(workspace: Workspace, token: str) -> web.Application:
-    """The application over one data folder. Its jobs end with it."""
-    pages = make_pages(workspace, token)
+def make_app(workspace: Workspace, token: str, assistant: str | None = None) -> web.Application:
+    """The application over one data folder. Its jobs end with it. ``assistant`` is a token for the page alone."""
+    pages = make_pages(workspace, token, assistant)
     app = web.Application(middlewares=[guard(token, but_for=pages)], client_max_size=MAX_BODY)
     jobs = Jobs()
     for endpoint in ENDPOINTS:
@@ -184,15 +185,17 @@ class Serving:
 async def serving_api(workspace: Workspace) -> AsyncIterator[Serving]:
     """Serve as long as the block lasts, on the configured port; where the usual one is taken, on any.
 
-    The port is in ``state/api-port``, the token in ``state/api-token`` (mode 0600). Raises ``PortsTaken``.
+    The port is in ``state/api-port``, the token in ``state/api-token``, the one of the page's assistants in
+    ``state/assistant-token`` (both mode 0600). Raises ``PortsTaken``.
     """
     workspace.home.ensure()
     state = workspace.home.state
     token = await asyncio.to_thread(load_token, state / "api-token")
-    runner = web.AppRunner(make_app(workspace, token), access_log=None, shutdown_timeout=1.0)
+    assistant = await asyncio.to_thread(load_token, state / "assistant-token")
+    runner = web.AppRunner(make_app(workspace, token, assistant), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        port = await _listen(runner, workspace.config.web_port)
+        port = await _listen(runner, load_early(workspace.home).web_port)
         await asyncio.to_thread((state / "api-port").write_text, f"{port}\n")
         log.info("api", port=port)
         yield Serving(port)

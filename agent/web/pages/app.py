@@ -17,6 +17,7 @@ from agent.web.pages.desk import Desk
 from agent.web.pages.errors import BadTicket, NoCsrf, NoSession
 from agent.web.pages.parts import DESK, GLANCE, WORKSPACE
 from agent.web.pages.render import HEADERS, HERE, PREFIX, SESSION, THEME_COOKIE, THEMES, render, set_up, to
+from agent.web.pages.roles import ADMIN, ASSISTANT, check_role
 from agent.web.pages.sessions import Sessions, cookie_name, has_csrf, port_of
 
 log = structlog.get_logger(__name__)
@@ -25,8 +26,10 @@ _SAFE = {hdrs.METH_GET, hdrs.METH_HEAD}
 _COOKIE_SECONDS = 400 * 86400
 
 
-def make_pages(workspace: Workspace, token: str) -> web.Application:
-    """The page over one data folder. ``token`` is the API's: who has it may ask for a link (``POST /page/ticket``)."""
+def make_pages(workspace: Workspace, token: str, assistant: str | None = None) -> web.Application:
+    """The page over one data folder. ``token`` is the API's: who has it may ask for an admin's link, who has the other
+    one for an ``assistant``'s (``POST /page/ticket``).
+    """
     sessions = Sessions()
     app = web.Application(middlewares=[_guard(sessions)], client_max_size=64 * 1024)
     app[WORKSPACE] = workspace
@@ -36,9 +39,15 @@ def make_pages(workspace: Workspace, token: str) -> web.Application:
 
     async def ticket(request: web.Request) -> web.Response:
         scheme, _, given = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), token.encode()):
+        held = given.strip().encode() if scheme.lower() == "bearer" else b""
+        roles = [
+            role
+            for key, role in ((token, ADMIN), (assistant, ASSISTANT))
+            if key and hmac.compare_digest(held, key.encode())
+        ]
+        if not roles:
             raise NoToken("The request has no valid token.")
-        link = f"http://127.0.0.1:{port_of(request)}{PREFIX}/enter?ticket={sessions.ticket()}"
+        link = f"http://127.0.0.1:{port_of(request)}{PREFIX}/enter?ticket={sessions.ticket(roles[0])}"
         return web.json_response({"link": link}, headers={hdrs.CACHE_CONTROL: "no-store"})
 
     async def enter(request: web.Request) -> web.StreamResponse:
@@ -92,9 +101,10 @@ def _guard(sessions: Sessions) -> Middleware:
                 session = sessions.of(request)
                 if session is None:
                     raise NoSession
+                request[SESSION] = session
+                check_role(request, session.role, PREFIX)
                 if request.method not in _SAFE and not await has_csrf(request, session):
                     raise NoCsrf
-                request[SESSION] = session
             response = await handler(request)
         except ConnectionResetError:
             raise  # who listened has gone

@@ -37,6 +37,16 @@ class NoCsrf(PageError):
         super().__init__(text("session.csrf"), text("session.csrf.hint"))
 
 
+class AdminOnly(PageError):
+    """An assistant asked for what only an admin may do."""
+
+    code = "admin-only"
+    status = 403
+
+    def __init__(self) -> None:
+        super().__init__(text("session.admin"), text("session.admin.hint"))
+
+
 class Missing(PageError):
     code = "missing"
 

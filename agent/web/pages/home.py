@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from aiohttp import hdrs, web
 
+from agent.web.pages.desk import Sheet
 from agent.web.pages.parts import DESK, GLANCE, fresh
-from agent.web.pages.render import render
+from agent.web.pages.render import SESSION, render
+from agent.web.pages.roles import ADMIN, JOBS_FOR_ASSISTANTS
 
 _ALIVE_SECONDS = 10.0
 _MOVED = b"event: shop-moved\ndata:\n\n"
@@ -14,13 +16,19 @@ _MOVED = b"event: shop-moved\ndata:\n\n"
 async def home(request: web.Request) -> web.Response:
     """The shop at a glance."""
     view = await request.app[GLANCE].current()
-    return render("home.html", request, {"view": view, "running": request.app[DESK].running()})
+    return render("home.html", request, {"view": view, "running": _running(request)})
 
 
 async def shop(request: web.Request) -> web.Response:
     """The part of it that moves."""
     view = await request.app[GLANCE].current()
-    return render("shop.html", request, {"view": view, "running": request.app[DESK].running()})
+    return render("shop.html", request, {"view": view, "running": _running(request)})
+
+
+def _running(request: web.Request) -> list[Sheet]:
+    """What goes on now, as far as the reader may see it."""
+    admin = request[SESSION].role == ADMIN
+    return [each for each in request.app[DESK].running() if admin or each.template in JOBS_FOR_ASSISTANTS]
 
 
 async def events(request: web.Request) -> web.StreamResponse:

@@ -8,7 +8,8 @@ from agent.engine.progress import BYTES
 from agent.web.api.jobs import RUNNING
 from agent.web.pages.desk import Sheet
 from agent.web.pages.parts import DESK
-from agent.web.pages.render import PREFIX, render
+from agent.web.pages.render import PREFIX, SESSION, render
+from agent.web.pages.roles import check_job
 from agent.web.pages.texts import stage
 
 _MOVING = ("sending", "fetching")  # their steps count bytes, and tell the rate in their own words too
@@ -25,23 +26,30 @@ def shown(sheet: Sheet) -> dict[str, object]:
     }
 
 
+def _asked(request: web.Request) -> Sheet:
+    """The job that the path names, where the reader may see it."""
+    sheet = request.app[DESK].get(request.match_info["id"])
+    check_job(request[SESSION].role, sheet.template)
+    return sheet
+
+
 async def job(request: web.Request) -> web.Response:
     """The whole page; only the part that moves where htmx asks."""
-    sheet = request.app[DESK].get(request.match_info["id"])
+    sheet = _asked(request)
     part = "HX-Request" in request.headers
     return render("job_state.html" if part else "job.html", request, shown(sheet))
 
 
 async def cancel(request: web.Request) -> web.StreamResponse:
     """Stop it; what was not finished is put back."""
-    job = await request.app[DESK].jobs.cancel(request.match_info["id"])
+    job = await request.app[DESK].jobs.cancel(_asked(request).job.id)
     raise web.HTTPSeeOther(f"{PREFIX}/jobs/{job.id}")
 
 
 async def events(request: web.Request) -> web.StreamResponse:
     """``moved`` with the stage in words whenever it goes on; ``ended`` last."""
     desk = request.app[DESK]
-    sheet = desk.get(request.match_info["id"])
+    sheet = _asked(request)
     response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: "text/event-stream", hdrs.CACHE_CONTROL: "no-store"})
     await response.prepare(request)
     quiet = 0

@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 
 from agent import words
 from agent.operations.workspace import utc_now
+from agent.web.pages.roles import ADMIN
 from agent.web.pages.sessions import Session
 from agent.web.pages.texts import text
 
@@ -80,6 +81,7 @@ def render(template: str, request: web.Request, context: Mapping[str, Any], stat
         request,
         {
             "csrf": session.csrf if session else "",
+            "admin": session is not None and session.role == ADMIN,
             "theme": theme if theme in THEMES else THEMES[0],
             "path": request.path,
             **context,

@@ -1,7 +1,8 @@
-"""Who may see the page: whoever comes with a one-time link, which `backroom open` fetches with the API's token.
+"""Who may see the page: whoever comes with a one-time link, which `backroom open` fetches with one of the two tokens.
 
-The link's ticket is good once and for a short time; it becomes a session, whose key is in a cookie that no script can
-read and no other site's request carries. Sessions live in the agent's memory and end with it.
+The token decides what one may do there (``roles``). The link's ticket is good once and for a short time; it becomes a
+session, whose key is in a cookie that no script can read and no other site's request carries. Sessions live in the
+agent's memory and end with it.
 """
 
 from __future__ import annotations
@@ -23,34 +24,36 @@ FIELD, HEADER = "csrf", "X-CSRF-Token"
 
 @dataclass(slots=True)
 class Session:
-    """One browser. ``csrf`` must come with everything that changes something; ``used`` is a monotonic time."""
+    """One browser. ``csrf`` must come with everything that changes something; ``used`` is a monotonic time; ``role`` is
+    an admin's or an assistant's."""
 
     csrf: str
     used: float
+    role: str
 
 
 class Sessions:
     """Tickets and sessions of one agent. Only digests of their keys are kept."""
 
     def __init__(self) -> None:
-        self._tickets: dict[bytes, float] = {}
+        self._tickets: dict[bytes, tuple[float, str]] = {}
         self._sessions: dict[bytes, Session] = {}
 
-    def ticket(self) -> str:
-        """A new ticket; the oldest of too many is no longer good."""
+    def ticket(self, role: str) -> str:
+        """A new ticket for that role; the oldest of too many is no longer good."""
         key = secrets.token_urlsafe(32)
-        self._tickets[_digest(key)] = monotonic() + TICKET_SECONDS
+        self._tickets[_digest(key)] = (monotonic() + TICKET_SECONDS, role)
         while len(self._tickets) > _MOST_TICKETS:
             del self._tickets[next(iter(self._tickets))]
         return key
 
     def enter(self, ticket: str) -> str | None:
         """A session's key for a ticket, which is used up by this; None where the ticket is not good."""
-        until = self._tickets.pop(_digest(ticket), None)
-        if until is None or monotonic() > until:
+        until, role = self._tickets.pop(_digest(ticket), (0.0, ""))
+        if not role or monotonic() > until:
             return None
         key = secrets.token_urlsafe(32)
-        self._sessions[_digest(key)] = Session(secrets.token_urlsafe(32), monotonic())
+        self._sessions[_digest(key)] = Session(secrets.token_urlsafe(32), monotonic(), role)
         while len(self._sessions) > _MOST_SESSIONS:
             del self._sessions[next(iter(self._sessions))]
         return key

@@ -20,6 +20,8 @@ TEXTS = {
     "session.ticket": "This link was used already, or is older than five minutes.",
     "session.csrf": "The form did not come from this page.",
     "session.csrf.hint": "Load the page again and try once more.",
+    "session.admin": "That is for an admin of this laptop.",
+    "session.admin.hint": "`backroom open` opens the page for an admin, `backroom open --assistant` for others.",
     "form.missing": "The field {name} is empty.",
     "form.missing.hint": "Go back and fill it in.",
     "form.typed": "The name that you typed is not “{name}”.",
