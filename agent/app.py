@@ -6,18 +6,16 @@ import asyncio
 import signal
 from collections.abc import Callable
 
-import structlog
-
 from agent.config import load_early
 from agent.home import Home
-from agent.log import setup
+from agent.log import get_logger, setup
 from agent.operations.deliveries import serve_outbox
 from agent.operations.serve import serving, wait_for_setup
 from agent.operations.workspace import Workspace
 from agent.schedule.runner import Runner
 from agent.web.api.app import serving_api
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 async def run_agent(home: Home, *, ready: Callable[[int], None]) -> None:

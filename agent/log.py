@@ -10,14 +10,16 @@ import queue
 import re
 import sys
 from collections.abc import Callable, MutableMapping
+from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import structlog
+from typing import TYPE_CHECKING, Any, cast
 
 from agent.config import mask
 from agent.home import Home
 from agent.locks import FileLock
+
+if TYPE_CHECKING:
+    import structlog
 
 MAX_BYTES = 5_000_000
 KEEP_FILES = 5
@@ -32,25 +34,17 @@ def setup(home: Home | None = None, *, level: str = "info", console_level: str |
     Events from ``level`` on go to ``home/logs/backroom.jsonl`` (rotated at 5 MB, five files kept; written in a thread
     of its own), events from ``console_level`` on to standard error (``None``: none). A second call starts afresh.
     """
-    before: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_logger_name,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.ExtraAdder(),
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
     handlers: list[logging.Handler] = []
     listener: logging.handlers.QueueListener | None = None
     if console_level is not None:
         console = logging.StreamHandler(sys.stderr)
         console.setLevel(console_level.upper())
-        colors = sys.stderr.isatty() and sys.platform != "win32"
-        console.setFormatter(_formatter(before, structlog.dev.ConsoleRenderer(colors=colors)))
+        console.setFormatter(_Formatter(as_json=False))
         handlers.append(console)
     if home is not None:
         home.ensure()
         file = SharedFileHandler(home.logs / "backroom.jsonl")
-        file.setFormatter(_formatter(before, structlog.processors.JSONRenderer()))
+        file.setFormatter(_Formatter(as_json=True))
         waiting: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
         handlers.append(_Queue(waiting))
         handlers[-1].setLevel(level.upper())
@@ -68,17 +62,6 @@ def setup(home: Home | None = None, *, level: str = "info", console_level: str |
         logging.getLogger(chatty).setLevel(logging.WARNING)
     # zeroconf warns, with a traceback, of every interface that cannot be reached; discovery says what matters itself.
     logging.getLogger("zeroconf").setLevel(logging.ERROR)
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *before,
-            structlog.processors.format_exc_info,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=False,
-    )
 
     def close() -> None:
         atexit.unregister(close)
@@ -94,10 +77,73 @@ def setup(home: Home | None = None, *, level: str = "info", console_level: str |
     return close
 
 
-def get(name: str) -> structlog.stdlib.BoundLogger:
+def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     """The logger of a module. Events are short lower-case words, the facts are keyword values."""
-    logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
-    return logger
+    return cast("structlog.stdlib.BoundLogger", _Later(name))
+
+
+class _Later:
+    """A logger that imports structlog with its first event: most commands log nothing and would wait for it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, method: str) -> Any:
+        import structlog
+
+        if not structlog.is_configured():
+            structlog.configure(
+                processors=[
+                    structlog.stdlib.filter_by_level,
+                    *_before(),
+                    structlog.processors.format_exc_info,
+                    structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+                ],
+                logger_factory=structlog.stdlib.LoggerFactory(),
+                wrapper_class=structlog.stdlib.BoundLogger,
+                cache_logger_on_first_use=False,
+            )
+        return getattr(structlog.get_logger(self._name), method)
+
+
+class _Formatter(logging.Formatter):
+    """structlog's formatter, made for the first record."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        super().__init__()
+        self._as_json = as_json
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as a line: JSON, or text for people."""
+        return self._formatter.format(record)
+
+    @cached_property
+    def _formatter(self) -> structlog.stdlib.ProcessorFormatter:
+        import structlog
+
+        colors = sys.stderr.isatty() and sys.platform != "win32"
+        return structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=_before(),
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                redact,
+                structlog.processors.JSONRenderer() if self._as_json else structlog.dev.ConsoleRenderer(colors=colors),
+            ],
+        )
+
+
+def _before() -> list[structlog.typing.Processor]:
+    """What every event is given, ours or a library's."""
+    import structlog
+
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
 
 
 def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -117,20 +163,6 @@ def _clean(value: Any) -> Any:
     if isinstance(value, list | tuple | set | frozenset):
         return [_clean(item) for item in value]
     return value if isinstance(value, int | float | None) else _EMAIL.sub("***@", mask(str(value)))
-
-
-def _formatter(
-    before: list[structlog.typing.Processor], renderer: structlog.typing.Processor
-) -> structlog.stdlib.ProcessorFormatter:
-    return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=before,
-        processors=[
-            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            structlog.processors.format_exc_info,
-            redact,
-            renderer,
-        ],
-    )
 
 
 class _Queue(logging.handlers.QueueHandler):

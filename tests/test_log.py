@@ -35,7 +35,7 @@ def lines(home: Home) -> list[dict[str, object]]:
 
 def test_events_reach_the_file_as_json_and_the_console_as_text(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     close = log.setup(home, level="debug", console_level="warning")
-    log.get("agent.x").debug("bundle sent", rows=3)
+    log.get_logger("agent.x").debug("bundle sent", rows=3)
     logging.getLogger("a.library").warning("slow %s", "peer")
     close()
     first, second = lines(home)
@@ -54,7 +54,7 @@ def test_a_traceback_reaches_the_file(home: Home) -> None:
     try:
         raise KeyError("postgresql://u:s3cret@h/d")
     except KeyError:
-        log.get("x").exception("failed")
+        log.get_logger("x").exception("failed")
     close()
     assert "KeyError" in str(lines(home)[0]["exception"])
     assert "s3cret" not in str(lines(home)[0])
@@ -62,7 +62,7 @@ def test_a_traceback_reaches_the_file(home: Home) -> None:
 
 def test_secrets_and_personal_data_stay_out(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     close = log.setup(home)
-    log.get("x").warning(
+    log.get_logger("x").warning(
         "at postgresql://u:s3cret@h/d",
         password="s3cret",
         invite_code="s3cret",
@@ -83,7 +83,7 @@ def test_secrets_and_personal_data_stay_out(home: Home, capsys: pytest.CaptureFi
 def test_setting_up_again_starts_afresh(home: Home) -> None:
     log.setup(home, console_level=None)
     close = log.setup(home, console_level=None)
-    log.get("x").info("once")
+    log.get_logger("x").info("once")
     close()
     assert len(lines(home)) == 1
 

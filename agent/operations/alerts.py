@@ -17,12 +17,11 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-import structlog
-
 from agent.config import Config
+from agent.log import get_logger
 from agent.operations.workspace import Workspace, utc_now
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 TRIES = (0.0, 2.0, 10.0)
 _WEBHOOK_SECONDS = 15

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-import structlog
-
 from agent.archive.errors import ArchiveError
 from agent.archive.history import History
 from agent.archive.spool import Incoming, Spool
 from agent.database.merge import Conflicts
 from agent.engine.bundle_file import VerifiedBundle
+from agent.log import get_logger
 from agent.operations import requests
 from agent.operations.errors import Declined, OperationError
 from agent.operations.requests import Request, Requests
@@ -23,7 +22,7 @@ from agent.peers.push import read_manifest
 from certs.errors import TrustError
 from protocol.errors import ProtocolError
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 POLL_SECONDS = 0.5
 WAITS = "waiting-for-approval"

@@ -6,8 +6,6 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
-import structlog
-
 from agent.archive.history import History
 from agent.archive.records import BackupRecord
 from agent.config import change, load
@@ -17,6 +15,7 @@ from agent.delivery.errors import BadPlaceError, DeliveryError
 from agent.delivery.outbox import WAITING, Job, Outbox
 from agent.delivery.places import find_place, open_place
 from agent.engine.progress import BYTES, Progress, Step, silent
+from agent.log import get_logger
 from agent.operations.errors import OperationError
 from agent.operations.inspect import inspect_bundle
 from agent.operations.keys import clear_opened, recipients_for
@@ -25,7 +24,7 @@ from agent.operations.workspace import Workspace, utc_now
 from agent.sealing.age import SUFFIX, Lock, is_sealed, seal_file
 from protocol.manifest import Manifest
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 POLL_SECONDS = 5.0
 SWEEP_SECONDS = 3600.0

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-import structlog
-
 from agent.archive.history import History
 from agent.archive.records import DONE, FAILED, BackupRecord, TransferRecord
 from agent.database.businesses import find_business
 from agent.engine.backup import BackupRequest
 from agent.engine.progress import Step
+from agent.log import get_logger
 from agent.operations.backups import make_backup
 from agent.operations.errors import OperationError
 from agent.operations.look import businesses
@@ -22,7 +21,7 @@ from certs.roster import NO_LIMITS, Limits, Right
 from protocol.manifest import Kind
 from protocol.requests import BusinessItem, BusinessList, PullRequest
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class NoSuchBundle(OperationError):

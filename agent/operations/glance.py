@@ -13,11 +13,10 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
-import structlog
-
 from agent.config import ConfigError
 from agent.database.businesses import BusinessError
 from agent.database.errors import DatabaseError
+from agent.log import get_logger
 from agent.operations.look import businesses
 from agent.operations.network import Network, network
 from agent.operations.requests import WAITING, Requests
@@ -28,7 +27,7 @@ from certs import files
 from certs.errors import TrustError
 from certs.roster import Member
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 LOOK_SECONDS = 2.0
 ANSWER_SECONDS = 4.0

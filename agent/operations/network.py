@@ -7,9 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-import structlog
-
 from agent.config import Config
+from agent.log import get_logger
 from agent.operations.workspace import Workspace
 from agent.peers.address import Address
 from agent.peers.client import PeerClient
@@ -19,7 +18,7 @@ from agent.peers.errors import DiscoveryError
 from agent.peers.pace import Throttle
 from protocol.requests import MAX_NODES, MAX_PLACES, Whereabouts
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 DEFAULT_PORT = 47600
 

@@ -8,8 +8,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-import structlog
-
 from agent.archive.errors import ArchiveError
 from agent.archive.history import History
 from agent.archive.records import APPLIED, FAILED, INTERRUPTED, REFUSED, BackupRecord, RestoreRecord
@@ -18,6 +16,7 @@ from agent.database.transaction import CommitUnknown, outcome
 from agent.engine.backup import Sink
 from agent.engine.keeping import Keeper
 from agent.engine.restore_errors import RestoreError
+from agent.log import get_logger
 from agent.operations.backups import backup_record
 from agent.operations.errors import OperationError
 from agent.operations.workspace import Workspace, utc_now
@@ -25,7 +24,7 @@ from protocol.errors import ProtocolError
 from protocol.manifest import Kind, Manifest
 from protocol.names import bundle_name
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 T = TypeVar("T")
 

@@ -9,8 +9,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 
-import structlog
-
 from agent.archive.history import History
 from agent.archive.records import DONE, FAILED, REFUSED, TransferRecord
 from agent.archive.spool import Incoming
@@ -22,6 +20,7 @@ from agent.engine.compare_answers import Answering
 from agent.engine.errors import EngineError
 from agent.engine.plan import RestoreResult
 from agent.engine.progress import Step
+from agent.log import get_logger
 from agent.operations.approving import WAITS, Approval, Approvals, Left
 from agent.operations.arriving import CANCELLED, Arrivals
 from agent.operations.backups import backup_record
@@ -54,7 +53,7 @@ from protocol.requests import (
     Whereabouts,
 )
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 OTHER_RESTORE_SECONDS = 120.0
 

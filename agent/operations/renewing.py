@@ -6,8 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-import structlog
-
+from agent.log import get_logger
 from agent.operations.network import Network, network
 from agent.operations.workspace import Workspace
 from agent.peers.errors import NotFound, PeerError
@@ -18,7 +17,7 @@ from certs.clock import behind
 from certs.errors import TrustError, WrongShop
 from certs.store import ShopState
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 EARLY = timedelta(days=180)
 """Before its end a certificate is renewed this much earlier: a laptop may lie in a drawer for months."""

@@ -10,12 +10,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
-import structlog
-
 from agent.archive.history import History
 from agent.archive.records import BackupRecord
 from agent.database.merge import Conflicts
 from agent.engine.progress import Progress, silent
+from agent.log import get_logger
 from agent.operations.errors import OperationError
 from agent.operations.fetching import Wanted, WrongBundle, fetch
 from agent.operations.network import Network, network
@@ -28,7 +27,7 @@ from protocol.manifest import Kind, Manifest
 from protocol.requests import PullKind, PullRequest
 from protocol.trusting import BackupItem
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class NotReplacing(OperationError):

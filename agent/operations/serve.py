@@ -7,9 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
-import structlog
-
 from agent.home import Home
+from agent.log import get_logger
 from agent.operations.network import DEFAULT_PORT, Network, interfaces, network, throttle, whereabouts
 from agent.operations.receive import Reception
 from agent.operations.renewing import keep_certificate
@@ -22,7 +21,7 @@ from agent.peers.errors import DiscoveryError, PeerError
 from agent.peers.server import PeerServer, PortTaken
 from certs.errors import TrustError
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 SHOP_POLL_SECONDS = 1.0
 ROSTER_SECONDS = 30.0

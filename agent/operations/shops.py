@@ -10,9 +10,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import structlog
-
 from agent.config import change
+from agent.log import get_logger
 from agent.operations.network import network
 from agent.operations.workspace import Workspace
 from agent.peers.address import Address
@@ -23,7 +22,7 @@ from certs.joining import Inviter, InviteSide, JoinRequest
 from certs.roster import Role
 from certs.store import ShopState, Store
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 LIFETIME_SECONDS = 300
 _HANDOVER_SECONDS = 10.0

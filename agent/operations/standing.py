@@ -15,18 +15,17 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
-import structlog
-
 from agent.archive.errors import NoSuchRecordError
 from agent.archive.history import History
 from agent.archive.records import INTERRUPTED, STARTED, TransferRecord
 from agent.home import Home
+from agent.log import get_logger
 from agent.operations.errors import OperationError
 from agent.operations.workspace import Workspace
 from agent.peers.server import PeerServer
 from agent.peers.upload import Standing
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 POLL_SECONDS = 1.0
 CANCEL_SECONDS = 5.0

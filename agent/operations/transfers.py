@@ -10,13 +10,12 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-import structlog
-
 from agent.archive.history import History, new_id
 from agent.archive.records import DONE, FAILED, INTERRUPTED, REFUSED, BackupRecord, TransferRecord
 from agent.database.businesses import Business, find_business
 from agent.engine.backup import BackupRequest
 from agent.engine.progress import Progress, Step, silent
+from agent.log import get_logger
 from agent.operations.approving import WAITS
 from agent.operations.backups import make_backup
 from agent.operations.errors import OperationError
@@ -32,7 +31,7 @@ from certs.roster import Member
 from protocol.manifest import Kind
 from protocol.messages import Receipt
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 NOTE_SECONDS = 2.0
 RESUME_WITHIN = timedelta(hours=1)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-import structlog
-
 from agent.archive.history import History
+from agent.log import get_logger
 from agent.operations import requests
 from agent.operations.errors import Declined
 from agent.operations.governing import keep_shared
@@ -17,7 +16,7 @@ from agent.peers.handler import Peer
 from certs.errors import NotAdmin
 from protocol.trusting import MAX_BACKUPS, BackupItem, BackupList, RenewalAnswer
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class TrustDesk:

@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Literal, TypeVar
 
-import structlog
-
+from agent.log import get_logger
 from agent.peers import http
 from agent.peers.directory import Directory
 from agent.peers.errors import BadAnswer, NotTrusted
@@ -36,7 +35,7 @@ from protocol.requests import (
     Whereabouts,
 )
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 T = TypeVar("T")
 

@@ -19,16 +19,15 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
-import structlog
-
 from agent.home import Home
+from agent.log import get_logger
 from agent.peers.errors import PeerError
 from certs import files
 from certs.errors import TrustError
 from certs.roster import Member
 from certs.store import Store
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 MAX_INSTANCE = 64
 MAX_TOLD = 100

@@ -15,8 +15,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-import structlog
-
+from agent.log import get_logger
 from agent.peers import clocks
 from agent.peers.address import Address, Origin
 from agent.peers.clones import Clones
@@ -28,7 +27,7 @@ from certs.errors import TrustError
 from certs.store import Store
 from protocol.messages import Hello
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 KEPT_PER_NODE = 4
 AT_ONCE = 16

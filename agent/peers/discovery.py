@@ -16,7 +16,6 @@ import contextlib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 
-import structlog
 from zeroconf import (
     InterfaceChoice,
     IPVersion,
@@ -29,11 +28,12 @@ from zeroconf import (
 )
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
+from agent.log import get_logger
 from agent.peers.address import Address, Origin
 from agent.peers.errors import DiscoveryError
 from agent.peers.interfaces import interfaces, nearness, worth_telling
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 AGENT_TYPE = "_backroom._tcp.local."
 WINDOW_TYPE = "_backroom-join._tcp.local."

@@ -17,8 +17,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import structlog
-
+from agent.log import get_logger
 from agent.peers.errors import ConnectionRefusedHere
 from agent.peers.handshake import attempt
 from agent.peers.limits import ServerLimits
@@ -27,7 +26,7 @@ from certs.errors import HandshakeFailed, TrustError, WrongNode
 from certs.keys import short_id
 from certs.tls import explain
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 SWEEP_SECONDS = 0.5
 

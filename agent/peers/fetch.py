@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import structlog
 from aiohttp import StreamReader
 
+from agent.log import get_logger
 from agent.peers.directory import Directory
 from agent.peers.errors import BadAnswer, Interrupted, PeerError, Refused
 from agent.peers.handler import Part
@@ -21,7 +21,7 @@ from protocol.manifest import Manifest
 from protocol.messages import Problem
 from protocol.requests import PullAnswer, PullRequest
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

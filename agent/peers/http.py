@@ -12,13 +12,13 @@ import struct
 from collections.abc import AsyncIterator
 from enum import IntEnum
 
-import structlog
 from aiohttp import StreamReader, web
 
+from agent.log import get_logger
 from agent.peers.errors import BadAnswer, Refused, RequestError
 from protocol.messages import Message, Problem
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 CONTENT_TYPE = "application/msgpack"
 NODE_HEADER = "Backroom-Node"

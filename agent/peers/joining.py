@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import aiohttp
-import structlog
 from aiohttp import web
 
+from agent.log import get_logger
 from agent.peers import http
 from agent.peers.address import Address
 from agent.peers.discovery import Discovery
@@ -28,7 +28,7 @@ from certs.joining import Inviter, InviteSide, JoinRequest, JoinSide
 from protocol.errors import MessageError
 from protocol.messages import Problem
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 Approve = Callable[[JoinRequest], Awaitable[bool]]
 Confirm = Callable[[Inviter], Awaitable[bool]]

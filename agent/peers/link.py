@@ -16,9 +16,9 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import aiohttp
-import structlog
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from agent.log import get_logger
 from agent.peers import http
 from agent.peers.address import Address
 from agent.peers.errors import BadAnswer, Interrupted, NotTrusted, PeerError, Refused, TooOld, Unreachable, WrongDevice
@@ -32,7 +32,7 @@ from certs.tls import authenticate, client_context, explain
 from protocol.errors import MessageError
 from protocol.messages import PROTOCOL_VERSION, Hello, Message, Problem
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 T = TypeVar("T")
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 
-import structlog
-
+from agent.log import get_logger
 from agent.peers.errors import Interrupted, NotFound, PeerError, Unreachable
 from agent.peers.limits import ClientLimits
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 PASSING = (Interrupted, NotFound, Unreachable)
 """Errors that may be over in a moment: a laptop asleep, a new address, a restart."""

@@ -9,9 +9,9 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-import structlog
 from aiohttp import web
 
+from agent.log import get_logger
 from agent.peers import http
 from agent.peers.errors import RequestError
 from agent.peers.handler import Handler, Peer, Prepared
@@ -21,7 +21,7 @@ from certs.errors import TrustError
 from protocol.messages import Phase, Problem
 from protocol.requests import PullAnswer, PullRequest
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 PIECE = 256 << 10
 LONGEST_WAIT = 1.0

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import structlog
-
+from agent.log import get_logger
 from agent.peers import http
 from agent.peers.directory import Directory
 from agent.peers.errors import BadAnswer, Interrupted, PeerError, Refused
@@ -23,7 +22,7 @@ from protocol.manifest import Manifest
 from protocol.messages import Offer, OfferAnswer, Problem, Progress, Receipt, SignedReceipt
 from protocol.reader import BundleReader
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 Tell = Callable[[str, int, int, str], None]
 """Told of progress: phase (``sending`` counts bytes, the peer's own phases count rows), done, total, a sentence."""

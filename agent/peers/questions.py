@@ -6,9 +6,9 @@ import asyncio
 import platform
 from collections.abc import Callable
 
-import structlog
 from aiohttp import web
 
+from agent.log import get_logger
 from agent.peers import http
 from agent.peers.clones import Clones
 from agent.peers.handler import Handler, Peer
@@ -18,7 +18,7 @@ from certs.store import Store
 from protocol.messages import PROTOCOL_VERSION, Hello
 from protocol.requests import Whereabouts
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 MAX_ROSTER_BYTES = 1 << 20
 

@@ -13,9 +13,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from importlib import metadata
 
-import structlog
 from aiohttp import web
 
+from agent.log import get_logger
 from agent.peers import http
 from agent.peers.clocks import CLOCK_PATH
 from agent.peers.clones import Clones
@@ -38,7 +38,7 @@ from certs.tls import authenticate, peer_dates, peer_public_key, reload, server_
 from protocol.errors import ProtocolError
 from protocol.messages import Problem
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -10,9 +10,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-import structlog
 from aiohttp import web
 
+from agent.log import get_logger
 from agent.peers import http
 from agent.peers.clocks import CLOCK_PATH
 from agent.peers.directory import Directory
@@ -23,7 +23,7 @@ from agent.peers.link import Link
 from protocol.messages import Hello
 from protocol.trusting import MAX_SEALED, BackupList, RenewalAnswer, SharedAuthority
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 RENEWAL_PATH = "/v1/renewal"
 

@@ -11,9 +11,9 @@ import contextlib
 from collections import deque
 from collections.abc import Callable
 
-import structlog
 from aiohttp import web
 
+from agent.log import get_logger
 from agent.peers import http
 from agent.peers.errors import Cancelled, RequestError
 from agent.peers.handler import Accept, Done, Handler, IncomingOffer, Peer, Refuse
@@ -24,7 +24,7 @@ from protocol.errors import BundleError
 from protocol.manifest import Manifest
 from protocol.messages import MAX_MANIFEST_BYTES, Offer, OfferAnswer, Problem
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 LONGEST_WAIT = 20.0
 REMEMBERED = 256

@@ -6,14 +6,13 @@ import asyncio
 from collections.abc import Mapping
 from datetime import datetime, timedelta, tzinfo
 
-import structlog
-
 from agent.archive.errors import ArchiveError
 from agent.archive.history import History
 from agent.archive.records import FAILED
 from agent.config import ConfigError, load
 from agent.config_care import ScheduleEntry
 from agent.home import HomeBusyError
+from agent.log import get_logger
 from agent.operations.alerts import Alert, Alerts
 from agent.operations.devices import devices
 from agent.operations.workspace import Workspace, utc_now
@@ -22,7 +21,7 @@ from agent.schedule.tasks import entry_of, pasts, run_entry
 from agent.zone import LOCAL
 from certs.errors import TrustError
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 TICK_SECONDS = 20.0
 SLEPT = timedelta(minutes=5)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import click
 
 from agent.cli.output import Output, count, duration, moment
 from agent.cli.progress import shown
 from agent.cli.run import Refused, Session, command
-from agent.engine.undo import UndoPlan
+
+if TYPE_CHECKING:
+    from agent.engine.undo import UndoPlan
 
 
 @command(name="undo")

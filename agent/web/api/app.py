@@ -12,12 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import structlog
 from aiohttp import hdrs, web
 from multidict import istr
 from pydantic import ValidationError
 
 from agent.config import load_early
+from agent.log import get_logger
 from agent.operations.workspace import Workspace
 from agent.web.api import work
 from agent.web.api.endpoints import ENDPOINTS, Endpoint
@@ -31,7 +31,7 @@ from agent.web.api.values import answer, encoded
 from agent.web.pages.app import make_pages
 from agent.web.pages.render import PREFIX
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 47601

@@ -10,12 +10,11 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
 
-import structlog
-
 from agent.engine.progress import Pace, Progress, Step
+from agent.log import get_logger
 from agent.web.api.errors import UNEXPECTED, NotFound, described
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 RUNNING, DONE, FAILED, CANCELLED = "running", "done", "failed", "cancelled"
 KEPT = 200

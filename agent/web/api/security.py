@@ -7,14 +7,14 @@ import os
 import secrets
 from pathlib import Path
 
-import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from agent.log import get_logger
 from agent.web.api.errors import UNEXPECTED, NotFound, NoToken, WrongPlace, described
 from agent.web.api.values import answer
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _NAMES = ("127.0.0.1", "localhost", "[::1]")
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hmac
 
-import structlog
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
+from agent.log import get_logger
 from agent.operations.glance import Glance
 from agent.operations.workspace import Workspace
 from agent.web.api.errors import UNEXPECTED, NotFound, NoToken, described
@@ -20,7 +20,7 @@ from agent.web.pages.render import HEADERS, HERE, PREFIX, SESSION, THEME_COOKIE,
 from agent.web.pages.roles import ADMIN, ASSISTANT, check_role
 from agent.web.pages.sessions import Sessions, cookie_name, has_csrf, port_of
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _SAFE = {hdrs.METH_GET, hdrs.METH_HEAD}
 _COOKIE_SECONDS = 400 * 86400
