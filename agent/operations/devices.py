@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from agent.operations.network import network
 from agent.operations.workspace import Workspace, utc_now
 from agent.peers.errors import PeerError
 from certs.roster import Member, Right
+
+if TYPE_CHECKING:
+    from protocol.messages import Hello
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +62,7 @@ async def devices(workspace: Workspace, *, within: float = 4.0) -> tuple[Device,
     shop = workspace.store.require_shop()
     own = workspace.store.identity().node_id
     others = [member for member in shop.roster.members if member.node_id != own and member.active]
-    async with network(workspace) as net:
-        answers = await net.directory.online([member.node_id for member in others], within)
+    answers = await _online(workspace, others, within) if others else {}
     now = utc_now()
     found = []
     for member in shop.roster.members:
@@ -76,6 +79,14 @@ async def devices(workspace: Workspace, *, within: float = 4.0) -> tuple[Device,
             found.append(Device(member, False, True, software=answer.software, clock_ahead=ahead))
     alarms = workspace.clones.alarms()
     return tuple(replace(each, clone=each.member.node_id in alarms) for each in found)
+
+
+async def _online(workspace: Workspace, members: Sequence[Member], within: float) -> dict[str, Hello | PeerError]:
+    """What each of them answers; imported here, since a laptop that is alone needs no network."""
+    from agent.operations.network import network
+
+    async with network(workspace) as net:
+        return await net.directory.online([member.node_id for member in members], within)
 
 
 def _listed(limit: frozenset[str] | None) -> list[str] | None:
@@ -102,6 +113,8 @@ async def revoke(workspace: Workspace, text: str) -> Revoked:
 
 async def tell_roster(workspace: Workspace) -> tuple[str, ...]:
     """Exchange rosters with every device that is there; the names of those that took part."""
+    from agent.operations.network import network
+
     own = workspace.store.identity().node_id
     others = [member for member in workspace.store.roster().members if member.active and member.node_id != own]
     async with network(workspace) as net:

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent.archive.errors import NoSuchRecordError
 from agent.archive.history import History
@@ -22,8 +23,10 @@ from agent.home import Home
 from agent.log import get_logger
 from agent.operations.errors import OperationError
 from agent.operations.workspace import Workspace
-from agent.peers.server import PeerServer
-from agent.peers.upload import Standing
+
+if TYPE_CHECKING:
+    from agent.peers.server import PeerServer
+    from agent.peers.upload import Standing
 
 log = get_logger(__name__)
 
