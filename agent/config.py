@@ -82,6 +82,7 @@ class Config(BaseModel):
     web_port: int = Field(
         47601, ge=0, le=65535, description="The port of this laptop's own page and API, on 127.0.0.1 (0: any free one)"
     )
+    encrypt_archive: bool = Field(False, description="Seal new bundles of the archive with age: see `backroom keys`")
     age_recipients: Names = Field((), description="Who may open what leaves this laptop, beside the recovery key")
     delivery: tuple[DeliverySettings, ...] = Field((), description="Where backups are delivered to")
 

@@ -5,6 +5,7 @@ Plain bytes, which the caller seals before they touch a disk. Format: TRUST.md, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -16,9 +17,10 @@ from certs.members import read_time
 from certs.roster import MAX_AROUND, MAX_ROSTER, SignedRoster
 from certs.wire import Fields, checked, pack, unpack
 
-FORMAT = 1
+FORMAT = 2
 MAX_KIT = MAX_ROSTER + MAX_AROUND + 64 * 1024
 _NONE = type(None)
+_KEYS = frozenset({"recovery", "archive"})
 _KIT: Fields = {
     "format": int,
     "made": int,
@@ -27,17 +29,22 @@ _KIT: Fields = {
     "certificate": bytes,
     "shop": (dict, _NONE),
 }
+_NOW: Fields = {**_KIT, "keys": dict}
 _SHOP: Fields = {"certificate": bytes, "roster": bytes, "authority": (bytes, _NONE)}
 
 
 @dataclass(frozen=True, slots=True)
 class Kit:
-    """A device's identity (with its self-signed certificate), its shop if it has one, and the authority's key (PEM)."""
+    """A device's identity (with its self-signed certificate), its shop if it has one, and the authority's key (PEM).
+
+    ``opens`` are the keys of sealed backups (age identities), by what they are: "recovery" and "archive".
+    """
 
     made: datetime
     identity: Identity
     shop: Membership | None = field(default=None, repr=False)
     authority: bytes | None = field(default=None, repr=False)
+    opens: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def encode(self) -> bytes:
         """The bytes to be sealed at once."""
@@ -52,15 +59,24 @@ class Kit:
                 "key": keys.private_to_pem(self.identity.private_key),
                 "certificate": self.identity.certificate,
                 "shop": shop,
+                "keys": dict(self.opens),
             }
         )
 
     @classmethod
     def decode(cls, data: bytes) -> Kit:
         """Read and check all of it. Raises `Malformed`, `StoreDamaged`, and what checking the shop's part raises."""
-        fields = unpack(data, _KIT, what="The recovery kit", limit=MAX_KIT)
-        if fields["format"] != FORMAT:
-            raise Malformed(f"The recovery kit has format {fields['format']}; this version reads format {FORMAT}.")
+        try:
+            fields, format_read = unpack(data, _NOW, what="The recovery kit", limit=MAX_KIT), FORMAT
+        except Malformed:
+            fields, format_read = {**unpack(data, _KIT, what="The recovery kit", limit=MAX_KIT), "keys": {}}, 1
+        if fields["format"] != format_read:
+            raise Malformed(
+                f"The recovery kit has format {fields['format']}; this version reads formats 1 to {FORMAT}."
+            )
+        opens = checked(
+            fields["keys"], dict.fromkeys(fields["keys"].keys() & _KEYS, str), what="The recovery kit's keys"
+        )
         key = keys.private_from_pem(fields["key"], where="the recovery kit")
         if certificates.public_key(fields["certificate"]) != key.public_key():
             raise Malformed("The recovery kit's certificate is not that of its key.")
@@ -71,7 +87,7 @@ class Kit:
             shop, authority = _shop(identity, part["certificate"], part["roster"]), part["authority"]
             if authority is not None:
                 Authority.load(authority, shop.authority, where="the recovery kit")
-        return cls(read_time(fields["made"]), identity, shop, authority)
+        return cls(read_time(fields["made"]), identity, shop, authority, opens)
 
     @property
     def roster(self) -> SignedRoster | None:

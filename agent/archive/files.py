@@ -15,7 +15,8 @@ from agent.archive.errors import ArchiveError, BadNameError, DiskFullError, Writ
 if sys.platform != "win32":
     import fcntl
 
-BUNDLE_SUFFIXES = (".bundle", ".json.gz", ".json")
+SEALED_SUFFIX = ".age"
+BUNDLE_SUFFIXES = (".bundle.age", ".bundle", ".json.gz", ".json")
 HEADROOM = 16 * 1024 * 1024  # bytes that a new file must leave free
 MAX_SAME_NAME = 10_000
 

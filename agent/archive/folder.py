@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from agent.archive import files
 from agent.archive.errors import AmbiguousBundleError, BadNameError, NoSuchBundleError
-from agent.archive.writer import Writer, clean_partials
+from agent.archive.writer import Encoder, Writer, clean_partials
 from agent.home import Home
 from protocol.manifest import Kind
 from protocol.names import folder_for
@@ -34,10 +35,14 @@ class StoredFile:
 
 
 class Archive:
-    """The bundles that this laptop keeps. All methods do their file work in threads."""
+    """The bundles that this laptop keeps. All methods do their file work in threads.
 
-    def __init__(self, home: Home) -> None:
+    ``encoder`` gives what seals a new bundle on its way into the archive, None where it is kept as it is.
+    """
+
+    def __init__(self, home: Home, encoder: Callable[[], Encoder | None] = lambda: None) -> None:
         self.home = home
+        self._encoder = encoder
 
     async def start(self) -> list[Path]:
         """Make the folders and remove partial files of processes that died. Returns what was removed."""
@@ -62,9 +67,9 @@ class Archive:
     def writer(self, kind: str, *, expected: int | None = None) -> Writer:
         """A writer for a new bundle of ``kind``; ``expected`` bytes must be free (unknown: ``None``)."""
         self.home.ensure()
-        return Writer(self.home, self.folder(kind), expected=expected)
+        return Writer(self.home, self.folder(kind), expected=expected, encoder=self._encoder())
 
-    def outside(self, path: Path, *, expected: int | None = None) -> Writer:
+    def outside(self, path: Path, *, expected: int | None = None, encoder: Encoder | None = None) -> Writer:
         """A writer with the same promises for a file of the user's choice (``--output``).
 
         Where ``path`` is a folder, :meth:`Writer.commit` needs a name; otherwise the file takes the name of ``path``,
@@ -72,19 +77,21 @@ class Archive:
         """
         path = path.expanduser().absolute()
         if path.is_dir():
-            return Writer(self.home, path, expected=expected)
-        return Writer(self.home, path.parent, target=path, expected=expected)
+            return Writer(self.home, path, expected=expected, encoder=encoder)
+        return Writer(self.home, path.parent, target=path, expected=expected, encoder=encoder)
 
     async def adopt(self, source: Path, kind: str, name: str) -> Path:
-        """Move a complete, synced file (the spool's) into the archive; copied where it is on another disk."""
+        """Move a complete, synced file (the spool's) into the archive; copied where it is on another disk or sealed."""
         folder = self.folder(kind)
         self.home.ensure()
+        encoder = await asyncio.to_thread(self._encoder)
         try:
-            return await asyncio.to_thread(files.place, source, folder, name)
+            if encoder is None:
+                return await asyncio.to_thread(files.place, source, folder, name)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise files.failure(error, folder / name, 0) from error
-        async with self.writer(kind) as writer:
+        async with Writer(self.home, folder, encoder=encoder) as writer:
             with source.open("rb") as file:
                 while data := await asyncio.to_thread(file.read, 1024 * 1024):
                     await writer.write(data)
@@ -119,7 +126,7 @@ class Archive:
         if await asyncio.to_thread(direct.is_file):
             return await asyncio.to_thread(direct.absolute)
         stored = [item.path for item in await self.bundles()]
-        found = [path for path in stored if text in (path.name, files.split_suffix(path.name)[0])]
+        found = [path for path in stored if text in _names(path.name)]
         if len(found) > 1:
             names = ", ".join(str(path) for path in found)
             raise AmbiguousBundleError(f"{text!r} fits several files: {names}.", "Give the whole path.")
@@ -151,3 +158,8 @@ class Archive:
             files.sync_folder(path.parent)
 
         await asyncio.to_thread(work)
+
+
+def _names(name: str) -> tuple[str, ...]:
+    """What a file of the archive may be called: its name, without the seal's suffix, without any."""
+    return name, name.removesuffix(files.SEALED_SUFFIX), files.split_suffix(name)[0]

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from agent.archive import files
 from agent.archive.errors import FileExistsAlreadyError, WriteError
@@ -23,18 +23,36 @@ PARTIAL = ".partial"
 BUFFER = 1024 * 1024
 
 
+class Encoder(Protocol):
+    """Changes what is written on its way to the file, piece by piece: seals it. May block."""
+
+    def update(self, data: bytes, /) -> bytes: ...
+
+    def finish(self) -> bytes: ...
+
+
 class Writer:
     """``async with archive.writer(...) as w: await w.write(data) ...; path = await w.commit(name)``.
 
     Leaving the block without :meth:`commit` (an error, a cancelled task) removes what was written. Data is collected to
-    about 1 MB, hashed and written in threads. ``size`` (bytes) and ``sha256`` (hex) count what was written.
+    about 1 MB, hashed and written in threads. ``size`` (bytes) and ``sha256`` (hex) are of the file: with ``encoder``
+    what that made of the data.
     """
 
-    def __init__(self, home: Home, folder: Path, *, target: Path | None = None, expected: int | None = None) -> None:
+    def __init__(
+        self,
+        home: Home,
+        folder: Path,
+        *,
+        target: Path | None = None,
+        expected: int | None = None,
+        encoder: Encoder | None = None,
+    ) -> None:
         self._home = home
         self._folder = folder
         self._target = target
         self._expected = expected
+        self._encoder = encoder
         self._fd: int | None = None
         self._temporary = folder
         self._digest = hashlib.sha256()
@@ -60,18 +78,22 @@ class Writer:
 
     async def write(self, data: bytes) -> None:
         """Append ``data``. Raises :class:`~agent.archive.errors.DiskFullError` or ``WriteError``, with nothing left."""
-        self.size += len(data)
+        if self._encoder is None:
+            self.size += len(data)
         self._buffer.append(data)
         self._buffered += len(data)
         if self._buffered >= BUFFER:
             await self._flush()
 
     async def commit(self, name: str | None = None) -> Path:
-        """Finish the file under ``name`` (``-2`` and so on where taken) and return its path.
+        """Finish the file under ``name`` (``-2`` and so on where taken; with an encoder ``.age`` behind it).
 
         A writer for a file of the user's own choice takes its name from that and needs none.
         """
         await self._flush()
+        if self._encoder is not None:
+            await self._run(self._end_encoding)
+            name = None if name is None else name + files.SEALED_SUFFIX
         path = await self._run(lambda: self._finish(name))
         self._delivered = True
         return path
@@ -115,7 +137,20 @@ class Writer:
     def _append(self, data: bytes) -> None:
         if self._fd is None:
             raise WriteError("This file is closed.", "This is an error in Backroom: please report it.")
-        files.write_all(self._fd, data)
+        if self._encoder is not None:
+            data = self._encoder.update(data)
+            self.size += len(data)
+        self._write(self._fd, data)
+
+    def _end_encoding(self) -> None:
+        if self._fd is None or self._encoder is None:
+            raise WriteError("This file is closed.", "This is an error in Backroom: please report it.")
+        data = self._encoder.finish()
+        self.size += len(data)
+        self._write(self._fd, data)
+
+    def _write(self, fd: int, data: bytes) -> None:
+        files.write_all(fd, data)
         self._digest.update(data)
 
     def _finish(self, name: str | None) -> Path:

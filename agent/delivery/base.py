@@ -52,6 +52,22 @@ class Delivered:
     already: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A file that lies at a place: its name there, and its size in bytes."""
+
+    name: str
+    size: int
+
+
+SUFFIXES = (".bundle", ".bundle.age", ".json", ".json.gz", ".json.age", ".json.gz.age")
+
+
+def is_backup(name: str) -> bool:
+    """Whether a file at a place is called as backups are."""
+    return not name.startswith(".") and name.endswith(SUFFIXES)
+
+
 class Delivery(Protocol):
     """One place. ``kind`` is email, folder, smb or cloud; ``where`` is for people and has no secrets in it."""
 
@@ -74,6 +90,14 @@ class Delivery(Protocol):
 
         Trying again after an error, or after a success that nobody remembers, makes no second copy.
         """
+        ...
+
+    async def there(self) -> tuple[Kept, ...]:
+        """The backups that lie there, by name. Raises ``DeliveryError``; email cannot be looked at."""
+        ...
+
+    async def fetch(self, name: str, target: Path, told: Told = silent) -> None:
+        """Copy one of them into the new file ``target``. Raises ``DeliveryError``; what was written then is no use."""
         ...
 
 
@@ -113,6 +137,18 @@ def chunks(file: BinaryIO, stop: Stop) -> Iterator[bytes]:
     while data := file.read(CHUNK):
         stop.check()
         yield data
+
+
+LOOK = "`backroom delivery files PLACE` lists what is there."
+
+
+def copied(source: BinaryIO, target: BinaryIO, size: int, told: Told, stop: Stop) -> None:
+    """Copy the rest of ``source``, telling how far it is."""
+    done = 0
+    for data in chunks(source, stop):
+        target.write(data)
+        done += len(data)
+        told(done, size)
 
 
 def digest(file: BinaryIO, stop: Stop) -> str:

@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from io import RawIOBase
+from pathlib import Path
 from typing import Any
 
 import obstore
 from obstore import exceptions
 from obstore.store import from_url
 
-from agent.delivery.base import Delivered, Parcel, Stop, Told, in_thread, names, silent
+from agent.delivery.base import LOOK, Delivered, Kept, Parcel, Stop, Told, in_thread, is_backup, names, silent
 from agent.delivery.errors import (
     BadPlaceError,
     DeliveryError,
@@ -96,6 +97,30 @@ class CloudDelivery:
         except (exceptions.BaseError, OSError, ValueError) as error:
             raise self._failure(error) from error
         return Delivered(f"{self.where}/{name}", proof)
+
+    async def there(self) -> tuple[Kept, ...]:
+        found: list[Kept] = []
+        try:
+            async for batch in obstore.list(self._store()):
+                found += [Kept(each["path"], each["size"]) for each in batch if is_backup(each["path"])]
+        except (exceptions.BaseError, OSError, ValueError) as error:
+            raise self._failure(error) from error
+        return tuple(sorted((each for each in found if "/" not in each.name), key=lambda each: each.name))
+
+    async def fetch(self, name: str, target: Path, told: Told = silent) -> None:
+        store = self._store()
+        try:
+            there = await self._head(store, name)
+            if there is None:
+                raise BadPlaceError(f"{self.where} has no object {name}.", LOOK)
+            done = 0
+            with await asyncio.to_thread(target.open, "xb") as copy:
+                async for data in (await obstore.get_async(store, name)).stream(min_chunk_size=1 << 20):
+                    await asyncio.to_thread(copy.write, bytes(data))
+                    done += len(data)
+                    told(done, there["size"])
+        except (exceptions.BaseError, OSError, ValueError) as error:
+            raise self._failure(error) from error
 
     async def _put(self, store: Any, name: str, parcel: Parcel, told: Told) -> None:
         if parcel.size <= PART:

@@ -8,7 +8,22 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.delivery.base import CHUNK, Delivered, Parcel, Stop, Told, chunks, digest, in_thread, names, silent
+from agent.delivery.base import (
+    CHUNK,
+    LOOK,
+    Delivered,
+    Kept,
+    Parcel,
+    Stop,
+    Told,
+    chunks,
+    copied,
+    digest,
+    in_thread,
+    is_backup,
+    names,
+    silent,
+)
 from agent.delivery.errors import (
     BadPlaceError,
     DeliveryError,
@@ -55,6 +70,30 @@ class FolderDelivery:
             if not good:
                 raise NotVerifiedError(f"{self.folder} does not give back what is written there.")
             return f"{self.folder} can be written."
+
+        return await in_thread(work)
+
+    async def there(self) -> tuple[Kept, ...]:
+        def work(stop: Stop) -> tuple[Kept, ...]:
+            try:
+                self._there()
+                found = [path for path in sorted(self.folder.iterdir()) if is_backup(path.name) and path.is_file()]
+                return tuple(Kept(path.name, path.stat().st_size) for path in found)
+            except OSError as error:
+                raise self._failure(error) from error
+
+        return await in_thread(work)
+
+    async def fetch(self, name: str, target: Path, told: Told = silent) -> None:
+        def work(stop: Stop) -> None:
+            try:
+                source = self.folder / name
+                if not source.is_file():
+                    raise BadPlaceError(f"{self.folder} has no file {name}.", LOOK)
+                with source.open("rb") as file, target.open("xb") as copy:
+                    copied(file, copy, source.stat().st_size, told, stop)
+            except OSError as error:
+                raise self._failure(error) from error
 
         return await in_thread(work)
 

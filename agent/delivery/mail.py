@@ -10,11 +10,19 @@ from dataclasses import dataclass, field
 from email.message import EmailMessage
 from email.policy import SMTP as SMTP_POLICY
 from email.utils import format_datetime
+from pathlib import Path
 
 import aiosmtplib
 
-from agent.delivery.base import Delivered, Parcel, Told, megabytes, silent
-from agent.delivery.errors import DeliveryError, LoginError, RejectedError, TooLargeError, UnreachableError
+from agent.delivery.base import Delivered, Kept, Parcel, Told, megabytes, silent
+from agent.delivery.errors import (
+    BadPlaceError,
+    DeliveryError,
+    LoginError,
+    RejectedError,
+    TooLargeError,
+    UnreachableError,
+)
 
 CONNECT_SECONDS = 30.0
 SLOWEST_BYTES_PER_SECOND = 20_000
@@ -68,6 +76,14 @@ class MailDelivery:
             limit = _announced(smtp)
             size = f", messages up to {megabytes(limit)}" if limit else ""
             return f"{self.server}:{self.port} takes {'the login' if self.user else 'the connection'}{size}."
+
+    async def there(self) -> tuple[Kept, ...]:
+        raise BadPlaceError(
+            "What was mailed cannot be looked at from here.", "Save the attachment, and name that file."
+        )
+
+    async def fetch(self, name: str, target: Path, told: Told = silent) -> None:
+        await self.there()
 
     async def deliver(self, parcel: Parcel, told: Told = silent) -> Delivered:
         """Send it; proved by the server's word that it has the whole message.

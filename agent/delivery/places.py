@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import ValidationError
 
 from agent.config_delivery import CLOUD_SCHEMES, DeliverySettings
-from agent.delivery.base import Delivery
+from agent.delivery.base import Delivery, is_backup
 from agent.delivery.errors import BadPlaceError
 
 _SMTP_PORTS = {"tls": 465, "starttls": 587, "none": 25}
@@ -43,6 +43,25 @@ def find_place(text: str, configured: Sequence[DeliverySettings]) -> DeliverySet
         raise BadPlaceError(f"The {scheme}: address cannot be used: {reason}.") from None
     known = ", ".join(each.name for each in configured) or "none yet"
     raise BadPlaceError(f"There is no place {text!r} to deliver to (set up: {known}).")
+
+
+def split_address(text: str, configured: Sequence[DeliverySettings]) -> tuple[str, str | None] | None:
+    """A place and the name of a file there, of ``smb://server/share/folder/FILE`` (``s3://``, ``gs://``, ``az://``,
+    ``path:``) or ``PLACE:FILE`` with the name of a configured place; the name is None where only the place was said.
+
+    None where the text is no address at all.
+    """
+    scheme, colon, rest = text.partition(":")
+    if not colon:
+        return (text, None) if any(each.name.lower() == text.lower() for each in configured) else None
+    if scheme in {"smb", "path", *CLOUD_SCHEMES}:
+        place, slash, name = text.rpartition("/")
+        if slash and is_backup(name):
+            return (place if place != "path:" else "path:/"), name
+        return text, None
+    if any(each.name.lower() == scheme.lower() for each in configured):
+        return scheme, rest or None
+    return None
 
 
 def _email(addresses: str, configured: Sequence[DeliverySettings]) -> DeliverySettings:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import smbclient
@@ -21,7 +22,22 @@ from smbprotocol.exceptions import (
 from smbprotocol.header import NtStatus
 from smbprotocol.tree import TreeConnect
 
-from agent.delivery.base import CHUNK, Delivered, Parcel, Stop, Told, chunks, digest, in_thread, names, silent
+from agent.delivery.base import (
+    CHUNK,
+    LOOK,
+    Delivered,
+    Kept,
+    Parcel,
+    Stop,
+    Told,
+    chunks,
+    copied,
+    digest,
+    in_thread,
+    is_backup,
+    names,
+    silent,
+)
 from agent.delivery.errors import (
     BadPlaceError,
     DeliveryError,
@@ -84,6 +100,35 @@ class SmbDelivery:
             if not good:
                 raise NotVerifiedError(f"{self.where} does not give back what is written there.")
             return f"{self.where} can be written."
+
+        return await in_thread(work)
+
+    async def there(self) -> tuple[Kept, ...]:
+        def work(stop: Stop) -> tuple[Kept, ...]:
+            with self._session() as session:
+                try:
+                    found = list(smbclient.scandir(self._path(""), **session))
+                except SMBOSError as error:
+                    if error.ntstatus in _NOT_FOUND:
+                        raise BadPlaceError(f"{self.where} is not there.", "Correct the address.") from None
+                    raise
+                kept = [Kept(each.name, each.stat().st_size) for each in found if is_backup(each.name)]
+            return tuple(sorted(kept, key=lambda each: each.name))
+
+        return await in_thread(work)
+
+    async def fetch(self, name: str, target: Path, told: Told = silent) -> None:
+        def work(stop: Stop) -> None:
+            with self._session() as session:
+                try:
+                    size = smbclient.stat(self._path(name), **session).st_size
+                except SMBOSError as error:
+                    if error.ntstatus in _NOT_FOUND:
+                        raise BadPlaceError(f"{self.where} has no file {name}.", LOOK) from None
+                    raise
+                with smbclient.open_file(self._path(name), mode="rb", buffering=CHUNK, **session) as file:
+                    with target.open("xb") as copy:
+                        copied(file, copy, size, told, stop)
 
         return await in_thread(work)
 

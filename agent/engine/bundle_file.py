@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from agent.engine.restore_errors import BundleChanged
+from agent.reading import Opener, plainly
 from protocol.errors import ProtocolError
 from protocol.frames import EncodedFrame
 from protocol.limits import DEFAULT_LIMITS, Limits
@@ -42,6 +43,7 @@ class VerifiedBundle:
     signer: str
     size: int
     limits: Limits = DEFAULT_LIMITS
+    opener: Opener = plainly
 
     async def frames(self) -> AsyncGenerator[EncodedFrame, None]:
         """The frames in order; holds one chunk of the file and its frames in memory.
@@ -49,7 +51,7 @@ class VerifiedBundle:
         Raises ``BundleChanged`` at the end if this is no longer the file that was verified.
         """
         reader = BundleReader(self.limits)
-        file = await asyncio.to_thread(self.path.open, "rb")
+        file = await asyncio.to_thread(self.opener, self.path)
         try:
             while chunk := await asyncio.to_thread(file.read, _CHUNK_BYTES):
                 for event in await asyncio.to_thread(reader.feed, chunk):
@@ -63,20 +65,28 @@ class VerifiedBundle:
 
 
 async def verify_bundle(
-    path: Path, verify: VerifySignature, limits: Limits = DEFAULT_LIMITS, told: Callable[[int], None] | None = None
+    path: Path,
+    verify: VerifySignature,
+    limits: Limits = DEFAULT_LIMITS,
+    told: Callable[[int], None] | None = None,
+    *,
+    opener: Opener = plainly,
 ) -> VerifiedBundle:
     """Read the file to its end and check everything but trust: frames, chain, totals, seal, signature.
 
-    ``told`` is called, in a thread, with the bytes read so far. Raises ``protocol.errors.BundleError`` for what is
-    wrong with the file and ``OSError`` if it cannot be read.
+    ``told`` is called, in a thread, with the bytes read so far. ``opener`` reads through the seal of a file that is
+    sealed. Raises ``protocol.errors.BundleError`` for what is wrong with the file, what ``opener`` raises, and
+    ``OSError`` if it cannot be read.
     """
-    return await asyncio.to_thread(_verify, path, verify, limits, told)
+    return await asyncio.to_thread(_verify, path, verify, limits, told, opener)
 
 
-def _verify(path: Path, verify: VerifySignature, limits: Limits, told: Callable[[int], None] | None) -> VerifiedBundle:
+def _verify(
+    path: Path, verify: VerifySignature, limits: Limits, told: Callable[[int], None] | None, opener: Opener
+) -> VerifiedBundle:
     reader = BundleReader(limits)
     size = 0
-    with path.open("rb") as file:
+    with opener(path) as file:
         while chunk := file.read(_CHUNK_BYTES):
             reader.feed(chunk)
             size += len(chunk)
@@ -86,13 +96,13 @@ def _verify(path: Path, verify: VerifySignature, limits: Limits, told: Callable[
     assert reader.manifest is not None
     assert reader.seal is not None
     signer = verify_seal(reader.manifest, reader.seal, verify)
-    return VerifiedBundle(path, reader.manifest, reader.seal, signer, size, limits)
+    return VerifiedBundle(path, reader.manifest, reader.seal, signer, size, limits, opener)
 
 
-def manifest_of(path: Path) -> Manifest | None:
+def manifest_of(path: Path, opener: Opener = plainly) -> Manifest | None:
     """The manifest at the head of a bundle, if that part is whole; it says nothing of the rest. Blocking."""
     reader = BundleReader()
-    with path.open("rb") as file:
+    with opener(path) as file:
         try:
             while reader.manifest is None and (chunk := file.read(_CHUNK_BYTES)):
                 reader.feed(chunk)

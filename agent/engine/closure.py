@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.engine.progress import Progress, Step, silent
+from agent.reading import Opener, plainly
 from agent.tables.schema import Schema
 from protocol.frames import decode_block
 from protocol.limits import DEFAULT_LIMITS, Limits
@@ -60,7 +61,12 @@ def bundle_edges(manifest: Manifest, schema: Schema) -> tuple[Edge, ...]:
 
 
 def look_into(
-    path: Path, edges: Sequence[Edge], *, limits: Limits = DEFAULT_LIMITS, progress: Progress = silent
+    path: Path,
+    edges: Sequence[Edge],
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    progress: Progress = silent,
+    opener: Opener = plainly,
 ) -> LookedInto:
     """Read the file twice: once for the keys that are referred to, once for the references. Blocking: run in a thread.
 
@@ -73,7 +79,7 @@ def look_into(
     keys: dict[tuple[str, tuple[str, ...]], set[int]] = defaultdict(set)
     problems: dict[str, int] = defaultdict(int)
     rows = 0
-    for manifest, entry, block in _blocks(path, limits):
+    for manifest, entry, block in _blocks(path, limits, opener):
         places = [(columns, _places(entry, columns)) for columns in wanted[entry.table]]
         tabs = len(entry.columns) - 1
         for line in block.split(b"\n")[:-1]:
@@ -90,7 +96,7 @@ def look_into(
     for edge in edges:
         outgoing[edge.child].append(edge)
     done = rows
-    for manifest, entry, block in _blocks(path, limits):
+    for manifest, entry, block in _blocks(path, limits, opener):
         checks = [
             (edge, _places(entry, edge.columns), keys[edge.parent, edge.parent_columns])
             for edge in outgoing[entry.table]
@@ -118,9 +124,9 @@ def _places(entry: TableEntry, columns: Sequence[str]) -> tuple[int, ...]:
     return tuple(names.index(column) for column in columns)
 
 
-def _blocks(path: Path, limits: Limits) -> Iterator[tuple[Manifest, TableEntry, bytes]]:
+def _blocks(path: Path, limits: Limits, opener: Opener) -> Iterator[tuple[Manifest, TableEntry, bytes]]:
     reader = BundleReader(limits)
-    with path.open("rb") as file:
+    with opener(path) as file:
         while chunk := file.read(_CHUNK_BYTES):
             for event in reader.feed(chunk):
                 if isinstance(event, FrameRead):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -133,6 +134,15 @@ def backup_record(
         origin=came,
         options={"compress": manifest.options.compress, "include_demo": manifest.options.include_demo},
     )
+
+
+async def record_of_file(
+    workspace: Workspace, manifest: Manifest, path: Path, *, raw_size: int, came: str
+) -> BackupRecord:
+    """The record of a bundle that is in the archive by now: size and checksum are of the file as it lies there."""
+    size = (await asyncio.to_thread(path.stat)).st_size
+    checksum = await workspace.archive.checksum(path)
+    return backup_record(workspace, manifest, path, size=size, raw_size=raw_size, checksum=checksum, came=came)
 
 
 def kind_of(*, full: bool, business: str | None, full_device: bool) -> Kind | None:

@@ -13,6 +13,7 @@ from agent.archive.trash import take_back
 from agent.engine.bundle_file import manifest_of, verify_bundle
 from agent.engine.progress import Progress, Step, silent
 from agent.operations.workspace import Workspace, utc_now
+from agent.sealing.errors import SealingError
 from certs.errors import TrustError
 from protocol.errors import ProtocolError
 from protocol.manifest import Kind
@@ -78,9 +79,12 @@ async def look_over(workspace: Workspace, history: History) -> ArchiveSeen:
     renamed, without_record, unreadable = [], [], []
     for path in unknown:
         try:
-            manifest = await asyncio.to_thread(manifest_of, path)
+            manifest = await asyncio.to_thread(manifest_of, path, workspace.bundle_files.open)
         except OSError as error:
             unreadable.append((path, str(error.strerror)))
+            continue
+        except SealingError as error:
+            unreadable.append((path, str(error)))
             continue
         if manifest is None:
             unreadable.append((path, "It is no bundle, or its head is damaged."))
@@ -139,7 +143,7 @@ async def rebuild(workspace: Workspace, history: History, *, progress: Progress 
         progress(Step("taking in", place, len(seen.without_record), path.name, "files"))
         try:
             added.append(await _take_in(workspace, history, path))
-        except (ProtocolError, TrustError) as error:
+        except (ProtocolError, TrustError, SealingError) as error:
             refused.append((path, str(error)))
         except OSError as error:
             refused.append((path, str(error.strerror)))
@@ -152,14 +156,14 @@ async def _take_in(workspace: Workspace, history: History, path: Path) -> Backup
     from agent.operations.backups import backup_record  # only here: looking must be quick
     from certs.identity import verify_signature
 
-    bundle = await verify_bundle(path, verify_signature)
+    bundle = await verify_bundle(path, verify_signature, opener=workspace.bundle_files.open)
     own = workspace.store.identity().node_id
     came = "made" if bundle.manifest.source_node == own else "received"
     record = backup_record(
         workspace,
         bundle.manifest,
         path,
-        size=bundle.size,
+        size=(await asyncio.to_thread(path.stat)).st_size,
         raw_size=bundle.seal.raw_bytes,
         checksum=await workspace.archive.checksum(path),
         came="undo" if bundle.manifest.kind is Kind.UNDO else came,

@@ -16,9 +16,10 @@ from agent.delivery.outbox import WAITING, Job, Outbox
 from agent.delivery.places import find_place, open_place
 from agent.engine.progress import BYTES, Progress, Step, silent
 from agent.log import get_logger
+from agent.operations.bringing import clear_brought
 from agent.operations.errors import OperationError
 from agent.operations.inspect import inspect_bundle
-from agent.operations.keys import clear_opened, recipients_for
+from agent.operations.keys import recipients_for
 from agent.operations.passphrases import check
 from agent.operations.workspace import Workspace, utc_now
 from agent.sealing.age import SUFFIX, Lock, is_sealed, seal_file
@@ -255,7 +256,7 @@ async def serve_outbox(workspace: Workspace) -> None:
             if clock() - swept > SWEEP_SECONDS or not swept:
                 swept = clock()
                 await asyncio.to_thread(box.sweep, utc_now())
-                await asyncio.to_thread(clear_opened, workspace)
+                await asyncio.to_thread(clear_brought, workspace)
             for job in await asyncio.to_thread(box.due, utc_now()):
                 await _serve_one(workspace, job)
         except Exception:

@@ -29,6 +29,7 @@ from agent.operations.inspect import verified
 from agent.operations.look import schema_of
 from agent.operations.verify import Verified, note_verified
 from agent.operations.workspace import Workspace, utc_now
+from agent.sealing.errors import SealingError
 from agent.tables.errors import TablesError
 from agent.tables.schema import Schema
 from certs.errors import TrustError
@@ -44,6 +45,7 @@ _EXPECTED = (
     TablesError,
     OperationError,
     ArchiveError,
+    SealingError,
     OSError,
 )
 
@@ -91,8 +93,13 @@ async def newest_of_groups(workspace: Workspace, history: History) -> tuple[Back
     """The newest bundle of each kind, business and source device whose file is here."""
     newest: dict[tuple[str, str | None, str], BackupRecord] = {}
     for record in (await look_over(workspace, history)).present:
-        if UNDO not in (record.origin, record.kind):
-            newest.setdefault((record.kind, record.business_id, record.source_node), record)
+        group = (record.kind, record.business_id, record.source_node)
+        if UNDO in (record.origin, record.kind) or group in newest:
+            continue
+        path = workspace.archive.locate(record.path)
+        # A sealed copy elsewhere opens with a passphrase, which nobody gives at night.
+        if path.is_relative_to(workspace.home.archive) or await asyncio.to_thread(workspace.bundle_files.opens, path):
+            newest[group] = record
     return tuple(newest.values())
 
 
@@ -173,7 +180,7 @@ async def _restored(
     started = monotonic()
     try:
         bundle = await verified(workspace, path, trust_source=False)
-    except (ProtocolError, OSError) as error:
+    except (ProtocolError, SealingError, OSError) as error:
         code = str(getattr(error, "code", "unreadable"))
         await note_verified(history, Verified(path, backup, str(error), code, "unknown", 0, monotonic() - started))
         raise

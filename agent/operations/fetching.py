@@ -12,7 +12,7 @@ from agent.archive.records import DONE, FAILED, INTERRUPTED, REFUSED, BackupReco
 from agent.archive.spool import Incoming, Spool
 from agent.engine.bundle_file import verify_bundle
 from agent.engine.progress import Progress
-from agent.operations.backups import backup_record
+from agent.operations.backups import record_of_file
 from agent.operations.errors import OperationError
 from agent.operations.network import Network
 from agent.operations.transfers import telling
@@ -79,7 +79,6 @@ async def fetch(
             bundle = await verify_bundle(part.path, verify_signature)
             if bundle.signer != wanted.maker.node_id:
                 raise WrongBundle(f"{holder.name} sent a bundle that {wanted.maker.name} did not make.")
-            checksum = await workspace.archive.checksum(part.path)
             path = await part.promote(workspace.archive, bundle.manifest.kind.value, bundle_name(bundle.manifest))
         finally:
             await part.close()
@@ -93,15 +92,7 @@ async def fetch(
         )
         raise
     record = await history.add_backup(
-        backup_record(
-            workspace,
-            bundle.manifest,
-            path,
-            size=bundle.size,
-            raw_size=bundle.seal.raw_bytes,
-            checksum=checksum,
-            came="pulled",
-        )
+        await record_of_file(workspace, bundle.manifest, path, raw_size=bundle.seal.raw_bytes, came="pulled")
     )
     await history.end_transfer(transfer.id, DONE, bundle_id=record.id, bytes_done=bundle.size)
     return bundle.manifest, record, path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 from agent.archive.history import History
 from agent.archive.records import DONE, FAILED, BackupRecord, TransferRecord
@@ -17,6 +18,7 @@ from agent.operations.rights import NotAllowed, may_see, require, require_pull
 from agent.operations.trusting import require_source
 from agent.operations.workspace import Workspace, utc_now
 from agent.peers.handler import Peer, Prepared, Report
+from agent.reading import size_of
 from certs.roster import NO_LIMITS, Limits, Right
 from protocol.manifest import Kind
 from protocol.requests import BusinessItem, BusinessList, PullRequest
@@ -44,7 +46,7 @@ class Giving:
         if request.bundle_id is not None and (known := await self._held(peer, kind, request.bundle_id)) is not None:
             path = self._workspace.archive.locate(known.path)
             if await asyncio.to_thread(path.is_file):
-                return Prepared(path, known.id, known.size)
+                return await self._prepared(path, known.id)
         if request.bundle_id is not None and request.business is None and kind is Kind.BUSINESS:
             raise NoSuchBundle("This bundle is not here any more.")
         business = request.business
@@ -108,7 +110,12 @@ class Giving:
             raise
         await self._history.end_transfer(transfer.id, DONE, bundle_id=made.record.id, bytes_done=made.record.size)
         log.info("backup made for a pull", peer=peer.name, kind=kind.value, bundle=made.record.id)
-        return Prepared(made.file, made.record.id, made.record.size)
+        return await self._prepared(made.file, made.record.id)
+
+    async def _prepared(self, path: Path, bundle_id: str) -> Prepared:
+        """The bundle as peers get it: without the seal of the archive, over TLS."""
+        opener = self._workspace.bundle_files.open
+        return Prepared(path, bundle_id, await asyncio.to_thread(size_of, path, opener), opener=opener)
 
     async def businesses(self, peer: Peer) -> BusinessList:
         """The businesses of this laptop's database that the peer may take from here or offer to here."""

@@ -9,6 +9,8 @@ from pathlib import Path
 from agent.engine.bundle_file import VerifiedBundle, manifest_of, verify_bundle
 from agent.operations.errors import OperationError, UntrustedSource
 from agent.operations.workspace import Workspace
+from agent.reading import Opener, plainly
+from agent.sealing.errors import DamagedSealError
 from certs.errors import TrustError
 from certs.identity import verify_signature
 from protocol.errors import ProtocolError
@@ -84,9 +86,9 @@ class Inspected:
         }
 
 
-def refuse_platform_file(path: Path) -> None:
+def refuse_platform_file(path: Path, opener: Opener = plainly) -> None:
     """Raise :class:`PlatformFile` where the file begins as the platform's own backup files do. Blocking."""
-    with path.open("rb") as file:
+    with opener(path) as file:
         head = file.read(_HEAD_BYTES)
     if head.startswith(_GZIP) or head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
         raise PlatformFile(
@@ -108,12 +110,13 @@ def known_as(workspace: Workspace, node_id: str) -> str:
 
 async def inspect_bundle(workspace: Workspace, path: Path) -> Inspected:
     """Read the file to its end. Damage is a verdict, not an error, as long as the manifest can be read."""
-    await asyncio.to_thread(refuse_platform_file, path)
+    opener = workspace.bundle_files.open
+    await asyncio.to_thread(refuse_platform_file, path, opener)
     size = (await asyncio.to_thread(path.stat)).st_size
     try:
-        bundle = await verify_bundle(path, verify_signature)
-    except (ProtocolError, TrustError) as error:
-        manifest = await asyncio.to_thread(manifest_of, path)
+        bundle = await verify_bundle(path, verify_signature, opener=opener)
+    except (ProtocolError, TrustError, DamagedSealError) as error:
+        manifest = await asyncio.to_thread(manifest_of, path, opener)
         if manifest is None:
             raise
         known = known_as(workspace, manifest.source_node)
@@ -124,10 +127,12 @@ async def inspect_bundle(workspace: Workspace, path: Path) -> Inspected:
 async def verified(workspace: Workspace, path: Path, *, trust_source: bool) -> VerifiedBundle:
     """A bundle that holds and whose maker this laptop knows (or that the user vouches for).
 
-    Raises ``protocol.errors.BundleError`` for a damaged one, whatever the user says, and :class:`UntrustedSource`.
+    A sealed one was unlocked before, or lies in the sealed archive. Raises ``protocol.errors.BundleError`` or
+    ``SealingError`` for a damaged one, whatever the user says, and :class:`UntrustedSource`.
     """
-    await asyncio.to_thread(refuse_platform_file, path)
-    bundle = await verify_bundle(path, verify_signature)
+    opener = workspace.bundle_files.open
+    await asyncio.to_thread(refuse_platform_file, path, opener)
+    bundle = await verify_bundle(path, verify_signature, opener=opener)
     known = known_as(workspace, bundle.signer)
     if known in {"unknown", "revoked"} and not trust_source:
         what = "which was revoked" if known == "revoked" else "which this laptop's shop does not know"

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from agent.config import change
 from agent.config_delivery import DeliverySettings
+from agent.operations.passphrases import opened
 from agent.operations.workspace import Workspace
 from agent.sealing.age import (
-    SUFFIX,
     Keys,
     check_recipient,
     identities_in,
     is_sealed,
     needs_passphrase,
     recipients_of,
-    unseal_file,
 )
 from agent.sealing.errors import KeyNeededError
-from agent.sealing.recovery import RecoveryKey, open_key
+from agent.sealing.recovery import RecoveryKey
+from certs.errors import Malformed
+from certs.kit import MAX_KIT, Kit
 
-_LEFT_SECONDS = 86400.0
+_MOST = MAX_KIT + 64 * 1024
 
 Ask = Callable[[str], Awaitable[str]]
 """Asks a person (or the environment) for a passphrase; the words say what for."""
@@ -85,6 +83,12 @@ def remove_recipient(workspace: Workspace, text: str) -> tuple[str, ...]:
     return found
 
 
+def shop_recipients(workspace: Workspace) -> tuple[str, ...]:
+    """The recovery key, where there is one, and the other recipients of the settings. Blocking."""
+    recovery = recovery_key(workspace).recipient()
+    return recipients_of((*((recovery,) if recovery else ()), *workspace.config.age_recipients))
+
+
 def recipients_for(workspace: Workspace, place: DeliverySettings) -> tuple[str, ...]:
     """The place's own recipients, else the shop's. Blocking. The recovery key is among them wherever there is one."""
     recovery = recovery_key(workspace).recipient()
@@ -92,26 +96,18 @@ def recipients_for(workspace: Workspace, place: DeliverySettings) -> tuple[str, 
     return recipients_of((*((recovery,) if recovery else ()), *own))
 
 
-@asynccontextmanager
-async def opened(workspace: Workspace, path: Path, ask: Ask, *, identity: Path | None = None) -> AsyncIterator[Path]:
-    """The bundle in ``path``: itself, or where it is sealed a private copy, opened, gone afterwards.
+async def unlock(workspace: Workspace, path: Path, ask: Ask, *, identity: Path | None = None) -> None:
+    """Have the file read through its seal from now on; one that is not sealed, or that the archive's own key opens, is
+    left as it is.
 
-    ``identity`` is an age identity file; without one the passphrase is asked for, the file's or the recovery key's.
-    Raises ``SealingError`` and ``OSError``.
+    ``identity`` is an age identity file, the sealed recovery key or a recovery kit; without one the passphrase is asked
+    for, the file's or the recovery key's. No copy is made. Raises ``SealingError`` and ``OSError``.
     """
-    if not await asyncio.to_thread(is_sealed, path):
-        yield path
+    files = workspace.bundle_files
+    if not await asyncio.to_thread(is_sealed, path) or await asyncio.to_thread(files.opens, path):
         return
     keys = await _keys(workspace, path, ask, identity)
-    workspace.home.ensure()
-    folder = workspace.home.spool / f"opened-{secrets.token_hex(6)}"
-    await asyncio.to_thread(folder.mkdir, 0o700)
-    plain = folder / path.name.removesuffix(SUFFIX)
-    try:
-        await unseal_file(path, plain, keys)
-        yield plain
-    finally:
-        await asyncio.to_thread(_clear, folder)
+    await asyncio.to_thread(files.unlock, path, keys)
 
 
 async def _keys(workspace: Workspace, path: Path, ask: Ask, identity: Path | None) -> Keys:
@@ -120,7 +116,7 @@ async def _keys(workspace: Workspace, path: Path, ask: Ask, identity: Path | Non
     if identity is not None:
         if await asyncio.to_thread(is_sealed, identity):
             words = await ask(f"Passphrase of {identity.name}")
-            return Keys((await asyncio.to_thread(lambda: open_key(identity.read_bytes(), words)),))
+            return Keys(await asyncio.to_thread(_in_sealed, identity, words))
         text = await asyncio.to_thread(identity.read_text, "utf-8")
         return Keys(identities_in(text))
     key = recovery_key(workspace)
@@ -133,14 +129,11 @@ async def _keys(workspace: Workspace, path: Path, ask: Ask, identity: Path | Non
     return Keys((await asyncio.to_thread(key.identity, words),))
 
 
-def clear_opened(workspace: Workspace) -> None:
-    """Remove opened copies that a process left when it was killed more than a day ago. Blocking."""
-    for folder in workspace.home.spool.glob("opened-*"):
-        if folder.stat().st_mtime < time.time() - _LEFT_SECONDS:
-            _clear(folder)
-
-
-def _clear(folder: Path) -> None:
-    for path in folder.iterdir():
-        path.unlink(missing_ok=True)
-    folder.rmdir()
+def _in_sealed(identity: Path, passphrase: str) -> tuple[str, ...]:
+    """The identities in a sealed file: a recovery key or a recovery kit."""
+    with identity.open("rb") as file:
+        data = opened(file.read(_MOST), passphrase)
+    try:
+        return tuple(Kit.decode(data).opens.values())
+    except Malformed:
+        return identities_in(data.decode("ascii", errors="replace"))

@@ -1,17 +1,23 @@
-"""The recovery kit: this laptop's identity (and on an admin's the authority), sealed with a passphrase, in a file."""
+"""The recovery kit: this laptop's identity, on an admin's the authority, the keys of sealed backups, in one file."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass
+import secrets
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from agent.config import change
 from agent.operations.errors import OperationError
-from agent.operations.passphrases import opened, sealed
+from agent.operations.keys import Ask, recovery_key, shop_recipients
+from agent.operations.passphrases import check, opened, sealed
 from agent.operations.workspace import Workspace
+from agent.sealing.age import Keys, Lock, recipient_of
+from agent.sealing.archive_key import ArchiveKey
+from agent.sealing.errors import WrongPassphraseError
+from agent.sealing.stream import Sealer, open_with, read_sealed
 from certs.files import move, write_new
 from certs.kit import MAX_KIT, Kit
 from certs.roster import Roster
@@ -31,7 +37,8 @@ class NoKit(OperationError):
 
 @dataclass(frozen=True, slots=True)
 class KitDone:
-    """A kit that was written, or taken."""
+    """A kit that was written, or taken. ``recovery`` is the recipient of the recovery key in it, if any; ``archive``
+    says that the sealed archive's key is there."""
 
     file: Path
     made: datetime
@@ -41,6 +48,8 @@ class KitDone:
     shop: str | None
     authority: bool
     revoked: bool = False
+    recovery: str | None = None
+    archive: bool = False
 
     @classmethod
     def of(cls, file: Path, kit: Kit) -> KitDone:
@@ -54,6 +63,8 @@ class KitDone:
             shop=roster.shop_name if roster else None,
             authority=kit.authority is not None,
             revoked=roster is not None and not roster.trusts(kit.identity.node_id),
+            recovery=recipient_of(kit.opens["recovery"]) if "recovery" in kit.opens else None,
+            archive="archive" in kit.opens,
         )
 
     def as_dict(self) -> dict[str, object]:
@@ -64,16 +75,25 @@ class KitDone:
             "name": self.name,
             "shop": self.shop,
             "authority": self.authority,
+            "recovery": self.recovery,
+            "archive": self.archive,
         }
 
 
-async def export_kit(workspace: Workspace, file: Path, passphrase: str) -> KitDone:
-    """Write the kit to a new file (mode 0600), after opening once what will be in it. Raises ``SealingError``."""
+async def export_kit(workspace: Workspace, file: Path, passphrase: str, ask: Ask) -> KitDone:
+    """Write the kit to a new file (mode 0600), after proving once that what is in it opens what the shop seals.
+
+    Where nobody is set up yet who could open what leaves this laptop, the recovery key is made, under the kit's
+    passphrase. ``ask`` is asked for the recovery key's own passphrase where that is another one.
+    Raises ``SealingError``.
+    """
+    check(passphrase)
+    if await asyncio.to_thread(file.exists):
+        raise KitExists(f"{file} exists already.")
+    kit = await asyncio.to_thread(workspace.store.kit)
+    kit = replace(kit, opens=await _keys(workspace, passphrase, ask))
 
     def work() -> KitDone:
-        if file.exists():
-            raise KitExists(f"{file} exists already.")
-        kit = workspace.store.kit()
         data = sealed(kit.encode(), passphrase)
         temporary = file.with_name(f".{file.name}.{os.getpid()}")
         try:
@@ -81,6 +101,7 @@ async def export_kit(workspace: Workspace, file: Path, passphrase: str) -> KitDo
             found = Kit.decode(opened(temporary.read_bytes(), passphrase))
             if found.encode() != kit.encode():
                 raise OperationError("The recovery kit does not hold what it must.", "Try again, to another disk.")
+            _prove(workspace, found)
             move(temporary, file)
         finally:
             temporary.unlink(missing_ok=True)
@@ -89,8 +110,46 @@ async def export_kit(workspace: Workspace, file: Path, passphrase: str) -> KitDo
     return await asyncio.to_thread(work)
 
 
+async def _keys(workspace: Workspace, passphrase: str, ask: Ask) -> dict[str, str]:
+    """The identities that open this laptop's sealed backups: the recovery key's and the archive's."""
+    key = recovery_key(workspace)
+    found: dict[str, str] = {}
+    if await asyncio.to_thread(key.sealed.exists):
+        try:
+            found["recovery"] = await asyncio.to_thread(key.identity, passphrase)
+        except WrongPassphraseError:
+            words = await ask("Passphrase of the recovery key, which is another one")
+            found["recovery"] = await asyncio.to_thread(key.identity, words)
+    elif not await asyncio.to_thread(shop_recipients, workspace):
+        workspace.home.ensure()
+        await asyncio.to_thread(key.create, passphrase)
+        found["recovery"] = await asyncio.to_thread(key.identity, passphrase)
+    archive = await asyncio.to_thread(ArchiveKey(key.folder).identity)
+    return {**found, **({"archive": archive} if archive else {})}
+
+
+def _prove(workspace: Workspace, kit: Kit) -> None:
+    """Seal a small file as a backup is sealed, and open it with each key of the kit."""
+    probe = secrets.token_bytes(1000)
+    for what, identity in kit.opens.items():
+        recipients = shop_recipients(workspace) if what == "recovery" else (recipient_of(identity),)
+        path = workspace.home.ensure().spool / f"probe-{secrets.token_hex(4)}.age"
+        sealer = Sealer(Lock(recipients))
+        try:
+            path.write_bytes(sealer.update(probe) + sealer.finish())
+            with read_sealed(path, open_with(path, Keys((identity,)))) as file:
+                good = file.read() == probe
+        finally:
+            path.unlink(missing_ok=True)
+        if not good:
+            raise OperationError("The recovery kit's keys do not open what is sealed to them.", "Try again.")
+
+
 async def import_kit(workspace: Workspace, file: Path, passphrase: str) -> KitDone:
-    """Make this laptop the device of the kit. Raises ``SealingError``, ``TrustError`` and :class:`NoKit`."""
+    """Make this laptop the device of the kit, with its keys. Raises ``SealingError``, ``TrustError``, :class:`NoKit`.
+
+    A recovery key that is here already stays; one that comes from the kit is sealed with the kit's passphrase.
+    """
 
     def work() -> KitDone:
         try:
@@ -103,6 +162,11 @@ async def import_kit(workspace: Workspace, file: Path, passphrase: str) -> KitDo
         kit = Kit.decode(opened(data, passphrase))
         workspace.home.ensure()
         workspace.store.take_kit(kit)
+        key = recovery_key(workspace)
+        if (recovery := kit.opens.get("recovery")) is not None:
+            key.take_back(recovery, passphrase)
+        if (archive := kit.opens.get("archive")) is not None:
+            ArchiveKey(key.folder).keep(archive)
         change(workspace.home, name=kit.identity.name)
         return KitDone.of(file, kit)
 

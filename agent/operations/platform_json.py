@@ -74,7 +74,7 @@ async def export_bundle(
     Raises ``protocol.errors.BundleError`` for a damaged bundle and errors of ``agent.engine`` and ``agent.archive``;
     then there is no file. Whose bundle it is does not matter: nothing is restored.
     """
-    bundle = await verify_bundle(path, verify_signature)
+    bundle = await verify_bundle(path, verify_signature, opener=workspace.bundle_files.open)
     compress = compress and not (output is not None and output.suffix == ".json")
     home = workspace.home.ensure()
     async with workspace.archive.outside(output or Path.cwd()) as writer:

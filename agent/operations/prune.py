@@ -17,6 +17,8 @@ from agent.delivery.outbox import Outbox
 from agent.engine.bundle_file import manifest_of
 from agent.operations.care import follow_renames, look_over
 from agent.operations.workspace import Workspace, utc_now
+from agent.reading import Opener
+from agent.sealing.errors import SealingError
 from agent.zone import LOCAL
 from protocol.manifest import Kind
 
@@ -225,7 +227,7 @@ async def _throw_away(workspace: Workspace, history: History, item: Item, now: d
     """Move one bundle to the trash. The record goes first: what a crash leaves between is finished by the next run."""
     record, archive = item.record, workspace.archive
     path = archive.locate(record.path)
-    if not await asyncio.to_thread(_is_bundle_of, record, path):
+    if not await asyncio.to_thread(_is_bundle_of, record, path, workspace.bundle_files.open):
         return "its file is not the bundle that the history means"
     target = trash_path(archive, record.id, record.filename)
     why = "; ".join(item.reasons)
@@ -241,13 +243,15 @@ async def _finish_moves(workspace: Workspace, history: History) -> None:
     for record in await history.trashed(f"{FOLDER}/"):
         target = archive.locate(record.path)
         path = archive.folder(record.kind) / record.filename
-        if not await asyncio.to_thread(target.is_file) and await asyncio.to_thread(_is_bundle_of, record, path):
+        if not await asyncio.to_thread(target.is_file) and await asyncio.to_thread(
+            _is_bundle_of, record, path, workspace.bundle_files.open
+        ):
             await throw_away(archive, path, target)
 
 
-def _is_bundle_of(record: BackupRecord, path: Path) -> bool:
+def _is_bundle_of(record: BackupRecord, path: Path, opener: Opener) -> bool:
     try:
-        manifest = manifest_of(path)
-    except OSError:
+        manifest = manifest_of(path, opener)
+    except (OSError, SealingError):
         return False
     return manifest is not None and (manifest.bundle_id, manifest.created) == (record.id, record.created_at)

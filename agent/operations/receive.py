@@ -23,7 +23,7 @@ from agent.engine.progress import Step
 from agent.log import get_logger
 from agent.operations.approving import WAITS, Approval, Approvals, Left
 from agent.operations.arriving import CANCELLED, Arrivals
-from agent.operations.backups import backup_record
+from agent.operations.backups import record_of_file
 from agent.operations.errors import OperationError
 from agent.operations.giving import Giving
 from agent.operations.judging import OfferJudge
@@ -248,18 +248,9 @@ class Reception:
 
     async def _keep(self, offer: IncomingOffer, part: Incoming, bundle: VerifiedBundle) -> None:
         manifest = bundle.manifest
-        checksum = await self._workspace.archive.checksum(part.path)
         path = await part.promote(self._workspace.archive, manifest.kind.value, bundle_name(manifest))
         await self._history.add_backup(
-            backup_record(
-                self._workspace,
-                manifest,
-                path,
-                size=offer.size,
-                raw_size=bundle.seal.raw_bytes,
-                checksum=checksum,
-                came="received",
-            )
+            await record_of_file(self._workspace, manifest, path, raw_size=bundle.seal.raw_bytes, came="received")
         )
 
     # Pulls from this laptop.

@@ -129,7 +129,7 @@ async def proved(workspace: Workspace, path: Path, result: RestoreResult, choice
     business = result.plan.business
     if business is None or choices.only or choices.as_new or result.plan.kind is not Kind.BUSINESS:
         return None
-    bundle = await verify_bundle(path, verify_signature)
+    bundle = await verify_bundle(path, verify_signature, opener=workspace.bundle_files.open)
     url = workspace.database_url
     async with live_side(url, workspace.catalogue(), business.id) as here, bundle_side(url, bundle) as there:
         return await compare(here, there)

@@ -341,7 +341,15 @@ async def _send(
         pushing.cancel()
 
     pushing = asyncio.create_task(
-        net.client.push(member.node_id, path, mode=mode, tell=told, dropped=dropped, space_seconds=space_seconds)
+        net.client.push(
+            member.node_id,
+            path,
+            mode=mode,
+            tell=told,
+            dropped=dropped,
+            space_seconds=space_seconds,
+            opener=workspace.bundle_files.open,
+        )
     )
     beside = [asyncio.create_task(note()), asyncio.create_task(heed_cancel(workspace.home, transfer.id, stop))]
     try:

@@ -63,7 +63,7 @@ async def _open(workspace: Workspace, record: RestoreRecord) -> Undoable:
     assert record.undo_path is not None
     path: Path = workspace.archive.locate(record.undo_path)
     try:
-        return Undoable(record, await verify_bundle(path, verify_signature))
+        return Undoable(record, await verify_bundle(path, verify_signature, opener=workspace.bundle_files.open))
     except FileNotFoundError:
         raise NothingToUndo(f"The undo bundle of that restore is gone: {path.name}.") from None
 

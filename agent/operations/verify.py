@@ -20,6 +20,7 @@ from agent.operations.care import look_over
 from agent.operations.inspect import known_as
 from agent.operations.look import schema_of
 from agent.operations.workspace import Workspace, utc_now
+from agent.sealing.errors import SealingError
 from agent.tables.errors import TablesError
 from agent.tables.schema import Schema
 from certs.errors import TrustError
@@ -31,7 +32,8 @@ EVERY = timedelta(days=30)
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """One file and whether it holds. ``known`` as in ``inspect``; ``looked`` is there after a deep look."""
+    """One file and whether it holds. ``known`` as in ``inspect``, or "sealed" where only the checksum was looked at;
+    ``looked`` is there after a deep look."""
 
     file: Path
     record: BackupRecord | None
@@ -140,7 +142,14 @@ async def _verify(
     looked = None
     problem, code = "", ""
     try:
-        bundle = await verify_bundle(path, verify_signature, told=told)
+        opener = workspace.bundle_files.open
+        if await _only_by_sum(workspace, path, record):
+            assert record is not None
+            size = record.size
+            if await workspace.archive.checksum(path) != record.checksum:
+                problem, code = "The sealed file is not the one that was written.", "checksum"
+            return Verified(path, record, problem, code, "sealed", size, monotonic() - started)
+        bundle = await verify_bundle(path, verify_signature, told=told, opener=opener)
         size = bundle.size
         known = known_as(workspace, bundle.signer)
         if record is not None and (bundle.manifest.bundle_id, bundle.manifest.created) != (
@@ -151,16 +160,23 @@ async def _verify(
         if deep and not problem:
             same = schema is not None and schema.fingerprint() == bundle.manifest.schema_fingerprint
             edges = bundle_edges(bundle.manifest, schema) if schema is not None and same else ()
-            looked = await asyncio.to_thread(look_into, path, edges, progress=progress)
+            looked = await asyncio.to_thread(look_into, path, edges, progress=progress, opener=opener)
             if looked.problems:
                 problem, code = "; ".join(looked.problems[:10]), "not-closed"
-    except (ProtocolError, TrustError) as error:
+    except (ProtocolError, TrustError, SealingError) as error:
         problem, code = str(error), error.code
     except FileNotFoundError:
         problem, code = "The file is gone.", "file-gone"
     except OSError as error:
         problem, code = f"The file cannot be read: {error.strerror or error}.", "unreadable"
     return Verified(path, record, problem, code, known, size, monotonic() - started, looked)
+
+
+async def _only_by_sum(workspace: Workspace, path: Path, record: BackupRecord | None) -> bool:
+    """Whether it is a sealed copy outside the archive that nothing here opens by itself: its checksum has to do."""
+    if record is None or path.is_relative_to(workspace.home.archive):
+        return False
+    return not await asyncio.to_thread(workspace.bundle_files.opens, path)
 
 
 def _size(path: Path) -> int:

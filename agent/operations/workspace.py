@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from agent.archive.folder import Archive
     from agent.archive.history import History
     from agent.engine.backup import Origin
+    from agent.operations.bundle_files import BundleFiles
     from agent.peers.clones import Clones
     from agent.tables.catalogue import Catalogue
     from certs.store import Store
@@ -60,7 +61,14 @@ class Workspace:
     def archive(self) -> Archive:
         from agent.archive.folder import Archive
 
-        return Archive(self.home)
+        return Archive(self.home, self.bundle_files.encoder)
+
+    @cached_property
+    def bundle_files(self) -> BundleFiles:
+        """How bundle files are read, sealed or not."""
+        from agent.operations.bundle_files import BundleFiles
+
+        return BundleFiles(self)
 
     @asynccontextmanager
     async def history(self) -> AsyncIterator[History]:

@@ -16,6 +16,7 @@ from agent.peers.handler import Part
 from agent.peers.pace import Throttle
 from agent.peers.push import Push, Pushed, Tell, silent
 from agent.peers.questions import MAX_ROSTER_BYTES
+from agent.reading import Opener, plainly
 from certs.errors import RosterRollback, TrustError
 from certs.roster import Roster
 from protocol.errors import MessageError
@@ -60,11 +61,12 @@ class PeerClient:
         tell: Tell = silent,
         dropped: asyncio.Event | None = None,
         space_seconds: float | None = None,
+        opener: Opener = plainly,
     ) -> Pushed:
         """Hand the bundle file over and return the receipt; a broken upload goes on where the peer has it.
 
         Cancelled, it tells the peer: to keep what came for the next time, or to drop it where ``dropped`` is set.
-        A peer without space is waited for as long as ``space_seconds`` (None: as the limits say).
+        ``opener`` reads the file. A peer without space is waited for as long as ``space_seconds`` (None: as limited).
 
         A receipt with outcome ``refused`` or ``failed`` is returned as well: it is the peer's word.
         """
@@ -77,6 +79,7 @@ class PeerClient:
             throttle=self._throttle,
             dropped=dropped,
             space_seconds=space_seconds,
+            opener=opener,
         )
         return await push.run()
 

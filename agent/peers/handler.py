@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from agent.reading import Opener, plainly
 from certs.roster import NO_LIMITS, Limits, Member, Role
 from protocol.manifest import Manifest
 from protocol.messages import Phase, Problem, SignedReceipt
@@ -107,12 +108,14 @@ Decision = Accept | Refuse | Done
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A bundle that lies ready to be fetched. ``release`` is called once nobody fetches it any more."""
+    """A bundle that lies ready to be fetched, ``size`` bytes as ``opener`` reads it. ``release`` is called once nobody
+    fetches it any more."""
 
     path: Path
     bundle_id: str
     size: int
     release: Callable[[], None] | None = None
+    opener: Opener = plainly
 
 
 class Handler(Protocol):

@@ -158,7 +158,7 @@ class Pulls:
     async def _send(
         self, request: web.Request, response: web.StreamResponse, prepared: Prepared, start: int, end: int
     ) -> None:
-        file = await asyncio.to_thread(prepared.path.open, "rb")
+        file = await asyncio.to_thread(prepared.opener, prepared.path)
         try:
             await asyncio.to_thread(file.seek, start)
             await response.prepare(request)

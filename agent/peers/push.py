@@ -15,6 +15,7 @@ from agent.peers.errors import BadAnswer, Interrupted, PeerError, Refused
 from agent.peers.link import Link
 from agent.peers.pace import Meter, Throttle
 from agent.peers.patience import Patience
+from agent.reading import Opener, plainly, size_of
 from certs.errors import TrustError
 from certs.identity import verify_signature
 from protocol.errors import MessageError
@@ -47,10 +48,10 @@ def silent(_phase: str, _done: int, _total: int, _text: str) -> None:
     """A ``Tell`` that nobody listens to."""
 
 
-def read_manifest(path: Path) -> Manifest:
+def read_manifest(path: Path, opener: Opener = plainly) -> Manifest:
     """The manifest at the start of a bundle file. Blocking. Raises ``BundleError``."""
     reader = BundleReader()
-    with path.open("rb") as file:
+    with opener(path) as file:
         while data := file.read(64 << 10):
             reader.feed(data)
             if reader.manifest is not None:
@@ -92,7 +93,9 @@ class Push:
         throttle: Throttle | None = None,
         dropped: asyncio.Event | None = None,
         space_seconds: float | None = None,
+        opener: Opener = plainly,
     ) -> None:
+        self._opener = opener
         self._space_seconds = directory.limits.space_seconds if space_seconds is None else space_seconds
         self._throttle = throttle or Throttle(None)
         self._dropped = dropped
@@ -110,8 +113,8 @@ class Push:
 
     async def run(self) -> Pushed:
         """Push until the receipt is here. Raises ``PeerError``."""
-        manifest = await asyncio.to_thread(read_manifest, self._path)
-        size = (await asyncio.to_thread(self._path.stat)).st_size
+        manifest = await asyncio.to_thread(read_manifest, self._path, self._opener)
+        size = await asyncio.to_thread(size_of, self._path, self._opener)
         offer = Offer(await asyncio.to_thread(manifest.encode), size, None, self._mode)
         while True:
             try:
@@ -199,7 +202,7 @@ class Push:
                 pass
 
         self._tell("sending", offset, size, "")
-        file = await asyncio.to_thread(self._path.open, "rb")
+        file = await asyncio.to_thread(self._opener, self._path)
         try:
             await self._watched(link, asyncio.create_task(send()), moved)
         finally:

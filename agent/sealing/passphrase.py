@@ -35,16 +35,14 @@ Read = Callable[[int], bytes]
 
 def sealed_blocks(read: Read, passphrase: str, *, work: int = WORK) -> Iterator[bytes]:
     """The sealed form of what ``read(size)`` gives (``b""`` at its end), piece by piece. Blocking."""
-    salt, file_key, nonce = os.urandom(16), os.urandom(16), os.urandom(16)
-    body = ChaCha20Poly1305(_wrap_key(passphrase, salt, work)).encrypt(bytes(12), file_key, None)
-    header = b"%s-> scrypt %s %d\n%s\n---" % (VERSION, _text(salt), work, _text(body))
-    yield b"%s %s\n" % (header, _text(_mac(file_key, header)))
+    file_key, nonce = os.urandom(16), os.urandom(16)
+    yield header_for(stanza_for_passphrase(file_key, passphrase, work), file_key)
     yield nonce
-    cipher = ChaCha20Poly1305(_derive(file_key, nonce, b"payload"))
+    cipher = ChaCha20Poly1305(derive(file_key, nonce, b"payload"))
     block, number = _exactly(read, BLOCK), 0
     while True:
         following = _exactly(read, BLOCK) if len(block) == BLOCK else b""
-        yield cipher.encrypt(_counter(number, last=not following), block, None)
+        yield cipher.encrypt(counter(number, last=not following), block, None)
         if not following:
             return
         block, number = following, number + 1
@@ -57,26 +55,10 @@ def opened_blocks(read: Read, passphrase: str) -> Iterator[bytes]:
     :class:`NotSealedError`. Only what came before such an error is genuine, and it is never the whole.
     """
     header = read_header(read)
-    stanza = _STANZA.fullmatch(header[len(VERSION) :])
-    if stanza is None:
-        raise NotSealedError("The file is not sealed by a passphrase.")
-    work = int(stanza["work"])
-    if work > MOST_WORK:
-        raise NotSealedError(f"The file asks for more work (2^{work}) than any honest one.")
-    wrap = ChaCha20Poly1305(_wrap_key(passphrase, _bytes(stanza["salt"]), work))
-    try:
-        file_key = wrap.decrypt(bytes(12), _bytes(stanza["body"]), None)
-    except InvalidTag:
-        raise WrongPassphraseError("The passphrase does not open the file.") from None
-    signed = header[: header.rindex(b"---") + 3]
-    check = hmac.HMAC(_derive(file_key, b"", b"header"), hashes.SHA256())
-    check.update(signed)
-    try:
-        check.verify(_bytes(stanza["mac"]))
-    except InvalidSignature:
-        raise DamagedSealError("The head of the sealed file was changed.") from None
+    file_key = unwrap_by_passphrase(header, passphrase)
+    check_mac(header, file_key)
     nonce = _exactly(read, 16)
-    cipher = ChaCha20Poly1305(_derive(file_key, nonce, b"payload"))
+    cipher = ChaCha20Poly1305(derive(file_key, nonce, b"payload"))
     yield from _opened(read, cipher)
 
 
@@ -85,7 +67,7 @@ def _opened(read: Read, cipher: ChaCha20Poly1305) -> Iterator[bytes]:
     while True:
         following = _exactly(read, BLOCK + _TAG) if len(block) == BLOCK + _TAG else b""
         try:
-            plain = cipher.decrypt(_counter(number, last=not following), block, None)
+            plain = cipher.decrypt(counter(number, last=not following), block, None)
         except InvalidTag:
             raise DamagedSealError("The sealed file was cut short or changed.") from None
         if not plain and number:
@@ -117,22 +99,63 @@ def read_header(read: Read) -> bytes:
     raise NotSealedError("The head of the sealed file is not complete.")
 
 
+def stanza_for_passphrase(file_key: bytes, passphrase: str, work: int = WORK) -> bytes:
+    """The part of a header from which the passphrase gets the file's key. Takes a second."""
+    salt = os.urandom(16)
+    body = ChaCha20Poly1305(_wrap_key(passphrase, salt, work)).encrypt(bytes(12), file_key, None)
+    return b"-> scrypt %s %d\n%s\n" % (to_text(salt), work, to_text(body))
+
+
+def header_for(stanzas: bytes, file_key: bytes) -> bytes:
+    """The whole header, with its MAC."""
+    signed = VERSION + stanzas + b"---"
+    return b"%s %s\n" % (signed, to_text(_mac(file_key, signed)))
+
+
+def unwrap_by_passphrase(header: bytes, passphrase: str) -> bytes:
+    """The file's key. Takes a second. Raises :class:`WrongPassphraseError` and :class:`NotSealedError`."""
+    stanza = _STANZA.fullmatch(header[len(VERSION) :])
+    if stanza is None:
+        raise NotSealedError("The file is not sealed by a passphrase.")
+    work = int(stanza["work"])
+    if work > MOST_WORK:
+        raise NotSealedError(f"The file asks for more work (2^{work}) than any honest one.")
+    wrap = ChaCha20Poly1305(_wrap_key(passphrase, from_text(stanza["salt"]), work))
+    try:
+        return wrap.decrypt(bytes(12), from_text(stanza["body"]), None)
+    except InvalidTag:
+        raise WrongPassphraseError("The passphrase does not open the file.") from None
+
+
+def check_mac(header: bytes, file_key: bytes) -> None:
+    """Raises :class:`DamagedSealError` where the header is not the one that the file's key vouches for."""
+    place = header.rindex(b"---") + 3
+    check = hmac.HMAC(derive(file_key, b"", b"header"), hashes.SHA256())
+    check.update(header[:place])
+    try:
+        check.verify(from_text(header[place + 1 : -1]))
+    except InvalidSignature:
+        raise DamagedSealError("The head of the sealed file was changed.") from None
+
+
 def _wrap_key(passphrase: str, salt: bytes, work: int) -> bytes:
     scrypt = Scrypt(salt=b"age-encryption.org/v1/scrypt" + salt, length=32, n=1 << work, r=8, p=1)
     return scrypt.derive(passphrase.encode())
 
 
-def _derive(key: bytes, salt: bytes, info: bytes) -> bytes:
+def derive(key: bytes, salt: bytes, info: bytes) -> bytes:
+    """HKDF-SHA256, 32 bytes."""
     return HKDF(hashes.SHA256(), 32, salt or None, info).derive(key)
 
 
 def _mac(file_key: bytes, header: bytes) -> bytes:
-    mac = hmac.HMAC(_derive(file_key, b"", b"header"), hashes.SHA256())
+    mac = hmac.HMAC(derive(file_key, b"", b"header"), hashes.SHA256())
     mac.update(header)
     return mac.finalize()
 
 
-def _counter(number: int, *, last: bool) -> bytes:
+def counter(number: int, *, last: bool) -> bytes:
+    """The nonce of a block: its number, and whether it is the last."""
     return number.to_bytes(11, "big") + bytes([last])
 
 
@@ -144,12 +167,17 @@ def _exactly(read: Read, size: int) -> bytes:
     return bytes(pieces)
 
 
-def _text(data: bytes) -> bytes:
+def to_text(data: bytes) -> bytes:
+    """Base64 without padding."""
     return base64.b64encode(data).rstrip(b"=")
 
 
-def _bytes(text: bytes) -> bytes:
-    data = base64.b64decode(text + b"=" * (-len(text) % 4))
-    if _text(data) != text:
+def from_text(text: bytes) -> bytes:
+    """Base64 without padding, in its one proper form. Raises :class:`DamagedSealError`."""
+    try:
+        data = base64.b64decode(text + b"=" * (-len(text) % 4))
+    except ValueError:
+        data = b""
+    if not data or to_text(data) != text:
         raise DamagedSealError("The head of the sealed file was changed.")
     return data

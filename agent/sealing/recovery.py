@@ -47,7 +47,15 @@ class RecoveryKey:
         """
         if self.sealed.exists() or self.public.exists():
             raise KeyExistsError(f"There is a recovery key already in {self.folder}.")
-        identity, recipient = new_identity()
+        return self._keep(*new_identity(), passphrase)
+
+    def take_back(self, identity: str, passphrase: str) -> str:
+        """Keep a recovery key that comes from a kit, where there is none, sealed anew. Returns the recipient of the key
+        that is here then."""
+        there = self.recipient()
+        return there if there is not None else self._keep(identity, recipient_of(identity), passphrase)
+
+    def _keep(self, identity: str, recipient: str, passphrase: str) -> str:
         sealed = seal_key(identity, passphrase)
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write_new(self.sealed, sealed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import msgpack
@@ -27,6 +28,17 @@ def test_an_admins_kit_brings_the_shop_back(admin: Store, member: Store, tmp_pat
     assert again.identity().node_id == admin.identity().node_id
     assert again.identity().certificate == admin.identity().certificate
     assert not again.revoke(member.identity().node_id).trusts(member.identity().node_id)
+
+
+def test_keys_of_sealed_backups_come_along_and_kits_from_before_them_are_read(admin: Store) -> None:
+    kit = replace(admin.kit(), opens={"recovery": "AGE-SECRET-KEY-1A"})
+    assert Kit.decode(kit.encode()).opens == {"recovery": "AGE-SECRET-KEY-1A"}
+    before = msgpack.unpackb(admin.kit().encode()) | {"format": 1}
+    del before["keys"]
+    assert Kit.decode(msgpack.packb(before)).opens == {}
+    for wrong in ({"other": "x"}, {"recovery": b"x"}, {"recovery": None}):
+        with pytest.raises(Malformed):
+            Kit.decode(msgpack.packb({**before, "format": 2, "keys": wrong}))
 
 
 def test_a_members_kit_holds_no_authority(admin: Store, member: Store, tmp_path: Path, clock: Clock) -> None:
@@ -93,7 +105,7 @@ def test_parts_of_another_device_or_shop_are_refused(
 
 def test_noise_and_other_formats_are_no_kit(admin: Store) -> None:
     data = admin.kit().encode()
-    for wrong in (b"", b"noise", data[:-1], data + b"x", msgpack.packb(msgpack.unpackb(data) | {"format": 2})):
+    for wrong in (b"", b"noise", data[:-1], data + b"x", msgpack.packb(msgpack.unpackb(data) | {"format": 3})):
         with pytest.raises(Malformed):
             Kit.decode(wrong)
 

@@ -35,7 +35,7 @@ from agent.operations.deliveries import (
     serve_outbox,
 )
 from agent.operations.inspect import inspect_bundle
-from agent.operations.keys import add_recipient, make_recovery_key, opened, prove_recovery_key, remove_recipient, show
+from agent.operations.keys import add_recipient, make_recovery_key, prove_recovery_key, remove_recipient, show, unlock
 from agent.operations.workspace import Workspace, utc_now
 from agent.sealing.age import identities_in, is_sealed, new_identity
 from agent.sealing.errors import KeyNeededError, WeakPassphraseError, WrongPassphraseError
@@ -71,6 +71,11 @@ def nas(tmp_path: Path) -> Path:
 def fresh(workspace: Workspace) -> Workspace:
     """As a process that was started anew sees the folder."""
     return Workspace(Home(workspace.home.path))
+
+
+def read(workspace: Workspace, path: Path) -> bytes:
+    with workspace.bundle_files.open(path) as file:
+        return file.read()
 
 
 async def never(words: str) -> str:
@@ -115,18 +120,17 @@ async def test_sealed_to_the_recovery_key_and_to_others_and_opened_again(
         assert "recovery key" in words
         return WORDS
 
-    async with opened(workspace, target, ask) as plain:
-        seen = await inspect_bundle(workspace, plain)
-        assert seen.valid
-        assert seen.manifest.bundle_id == record.id
-    assert list(workspace.home.spool.glob("opened-*")) == []
+    await unlock(workspace, target, ask)
+    seen = await inspect_bundle(workspace, target)
+    assert seen.valid
+    assert seen.manifest.bundle_id == record.id
+    assert list(workspace.home.spool.iterdir()) == []
 
     async def wrong(words: str) -> str:
         return "something else"
 
     with pytest.raises(WrongPassphraseError):
-        async with opened(workspace, target, wrong):
-            pass
+        await unlock(fresh(workspace), target, wrong)
 
 
 async def test_another_laptop_opens_it_with_the_kit_s_key_or_an_identity_file(
@@ -140,21 +144,21 @@ async def test_another_laptop_opens_it_with_the_kit_s_key_or_an_identity_file(
     target = nas / f"{path.name}.age"
     other = workspace_at(tmp_path / "other")
     with pytest.raises(KeyNeededError) as caught:
-        async with opened(other, target, never):
-            pass
+        await unlock(other, target, never)
     assert "--identity" in caught.value.hint
 
     async def ask(words: str) -> str:
         return WORDS
 
-    async with opened(other, target, ask, identity=seen.file) as plain:
-        assert plain.read_bytes() == path.read_bytes()
+    await unlock(other, target, ask, identity=seen.file)
+    assert read(other, target) == path.read_bytes()
     (tmp_path / "key.txt").write_text(f"# created by age-keygen\n{identity}\n")
-    async with opened(other, target, never, identity=tmp_path / "key.txt") as plain:
-        assert plain.read_bytes() == path.read_bytes()
-        assert identities_in((tmp_path / "key.txt").read_text()) == (identity,)
-    async with opened(other, path, never) as plain:
-        assert plain == path
+    third = workspace_at(tmp_path / "third")
+    await unlock(third, target, never, identity=tmp_path / "key.txt")
+    assert read(third, target) == path.read_bytes()
+    assert identities_in((tmp_path / "key.txt").read_text()) == (identity,)
+    await unlock(third, path, never)
+    assert read(third, path) == path.read_bytes()
 
 
 async def test_sealed_by_passphrase(workspace: Workspace, history: History, record: BackupRecord, nas: Path) -> None:
@@ -166,8 +170,8 @@ async def test_sealed_by_passphrase(workspace: Workspace, history: History, reco
     async def ask(words: str) -> str:
         return WORDS
 
-    async with opened(workspace, nas / f"{path.name}.age", ask) as plain:
-        assert plain.read_bytes() == path.read_bytes()
+    await unlock(workspace, nas / f"{path.name}.age", ask)
+    assert read(workspace, nas / f"{path.name}.age") == path.read_bytes()
 
 
 async def test_keys_are_shown_proved_and_taken_away(workspace: Workspace) -> None:

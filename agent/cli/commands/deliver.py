@@ -165,6 +165,20 @@ async def test(session: Session, place: str) -> None:
     session.output.result({"ok": True, "message": words})
 
 
+@command(name="files")
+@click.argument("place")
+async def files(session: Session, place: str) -> None:
+    """List the backups that lie at PLACE (a name or an address): `backroom restore PLACE:FILE` restores one."""
+    from agent.operations.bringing import files_at
+    from agent.operations.workspace import Workspace
+
+    where, found = await files_at(Workspace(session.home), place)
+    session.output.table(("File", "Size"), [(each.name, size(each.size)) for each in found], right=(1,))
+    if not found:
+        session.output.note(f"{where} has no backups.")
+    session.output.result({"where": where, "files": [{"name": each.name, "bytes": each.size} for each in found]})
+
+
 @command(name="queue")
 async def queued(session: Session) -> None:
     """List the deliveries that wait or failed."""
@@ -221,5 +235,5 @@ async def dropped(session: Session, delivery_id: str) -> None:
     session.output.result({"dropped": job.id})
 
 
-for each in (add, listed, remove, test, queued, again, dropped):
+for each in (add, listed, remove, test, files, queued, again, dropped):
     delivery.add_command(each)

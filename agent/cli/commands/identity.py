@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from agent.cli.output import moment
-from agent.cli.passphrase import passphrase, passphrase_option
+from agent.cli.passphrase import asker, passphrase, passphrase_option
 from agent.cli.run import Refused, Session, command
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -22,20 +22,43 @@ def identity() -> None:
 @command(name="export")
 @click.argument("file", type=_FILE)
 @passphrase_option
-async def export(session: Session, file: Path, passphrase_file: Path | None) -> None:
-    """Write this laptop's identity into FILE, sealed with a passphrase. On an admin's laptop, the shop's authority too.
+@click.option(
+    "--recovery-passphrase-file",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The recovery key's own passphrase, where it is not the kit's (else you are asked).",
+)
+async def export(
+    session: Session, file: Path, passphrase_file: Path | None, recovery_passphrase_file: Path | None
+) -> None:
+    """Write this laptop's recovery kit into FILE, sealed with a passphrase.
+
+    It holds this laptop's identity, on an admin's laptop the shop's authority, and the keys that open sealed backups;
+    where the shop has no recovery key yet, it is made. That the kit opens what is sealed is proved at once.
 
     Keep it away from the laptop: with it a repaired laptop is itself again (`backroom identity import`), and can take
-    its full-device backups. Whoever has the file and the passphrase is this laptop.
+    its full-device backups. Whoever has the file and the passphrase is this laptop, and reads its backups.
     """
+    session.output.result(await make_kit(session, file, passphrase_file, recovery_passphrase_file))
+
+
+async def make_kit(
+    session: Session, file: Path, passphrase_file: Path | None, recovery_passphrase_file: Path | None = None
+) -> dict[str, object]:
+    """Make the kit and say what is in it; gives what programs are told."""
     from agent.operations.kits import export_kit
     from agent.operations.workspace import Workspace
 
     secret = await passphrase(session, passphrase_file, new=True)
-    done = await export_kit(Workspace(session.home), file, secret)
+    done = await export_kit(Workspace(session.home), file, secret, asker(session, recovery_passphrase_file))
+    say = session.output.say
     with_it = ", with the shop's authority" if done.authority else ""
-    session.output.say(f"{done.file} holds the identity of {done.name} ({done.short_id}){with_it}. It was opened once.")
-    session.output.result(done.as_dict())
+    say(f"{done.file} holds the identity of {done.name} ({done.short_id}){with_it}. It was opened once.")
+    if done.recovery:
+        say(f"  It opens sealed backups: a file that was sealed to {done.recovery} was opened with it.")
+    else:
+        say("  It opens no sealed backups: the shop's recovery key is on another laptop, and in its kit.")
+    return done.as_dict()
 
 
 @command(name="import")
@@ -52,6 +75,8 @@ async def take(session: Session, file: Path, passphrase_file: Path | None) -> No
     secret = await passphrase(session, passphrase_file)
     done = await import_kit(Workspace(session.home), file, secret)
     session.output.say(f"This laptop is {done.name} ({done.short_id}) again, as of {moment(done.made)}.")
+    if done.recovery or done.archive:
+        session.output.say("  The keys of its sealed backups are back; the recovery key has the kit's passphrase now.")
     session.output.say("Next: `backroom init --database URL` if it has none, `backroom run`, and restore a backup.")
     session.output.result(done.as_dict())
 

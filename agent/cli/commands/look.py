@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -71,21 +70,20 @@ async def tables(session: Session, of_class: str | None) -> None:
 async def inspect(session: Session, file: str, identity: Path | None, passphrase_file: Path | None) -> int | None:
     """Show what is in a bundle, verify it, and say who made it.
 
-    FILE is a path (of a sealed .age file too), a file name in the archive, or a bundle's id. Exits with 1 where the
-    bundle is damaged.
+    FILE is a path (of a sealed .age file too), a file name in the archive, a bundle's id, or what was delivered:
+    smb://server/share/FILE, s3://bucket/FILE, PLACE:FILE. Exits with 1 where the bundle is damaged.
     """
+    from agent.operations.bringing import named, readable
     from agent.operations.inspect import inspect_bundle
-    from agent.operations.keys import opened
-    from agent.operations.look import find_bundle
     from agent.operations.workspace import Workspace
 
     workspace = Workspace(session.home)
-    found = await find_bundle(workspace, file)
-    async with opened(workspace, found, asker(session, passphrase_file), identity=identity) as path:
-        seen = replace(await inspect_bundle(workspace, path), file=found)
+    async with readable(workspace, file, asker(session, passphrase_file), identity=identity) as path:
+        seen = await inspect_bundle(workspace, path)
+    where = named(path, file)
     manifest, say = seen.manifest, session.output.say
     business = f" of {manifest.business.name} ({manifest.business.id})" if manifest.business else ""
-    say(str(seen.file))
+    say(where)
     say(f"  Kind      {manifest.kind.value}{business}")
     say(f"  Made      {moment(manifest.created)} by {manifest.created_by}")
     say(f"  On        {manifest.source_device} ({manifest.source_node})")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,8 +60,9 @@ async def restore(
 ) -> None:
     """Restore a bundle into this laptop's database: all of it, or nothing.
 
-    FILE is a path (of a sealed .age file too), a file name in the archive, or a bundle's id. Rows that the bundle does
-    not have stay as they are. The plan is shown before anything changes; what is applied is exactly that plan.
+    FILE is a path (of a sealed .age file too), a file name in the archive, a bundle's id, or what was delivered:
+    smb://server/share/FILE, s3://bucket/FILE, PLACE:FILE (`backroom delivery files PLACE` lists them). Rows that the
+    bundle does not have stay as they are. The plan is shown before anything changes; exactly that plan is applied.
 
     \b
       backroom restore backup-business-restaurant-abc-20260101-153045.bundle --plan
@@ -69,8 +71,7 @@ async def restore(
     """
     from agent.database.merge import Conflicts
     from agent.engine.choices import Choices
-    from agent.operations.keys import opened
-    from agent.operations.look import find_bundle
+    from agent.operations.bringing import named, readable
     from agent.operations.restores import estimated_seconds, plan_file, proved, restore_file, totals
     from agent.operations.workspace import Workspace
 
@@ -79,7 +80,6 @@ async def restore(
     choices = Choices(mirror, keep_local, renumber, only, as_new, with_history)
     _check(choices, conflicts, plan_only=plan_only, apply_plan=apply_plan)
     policy = Conflicts(conflicts or workspace.config.conflicts)
-    found = await find_bundle(workspace, file)
     yes = yes or apply_plan is not None
     if not (plan_only or yes or output.interactive):
         raise Refused(
@@ -88,7 +88,11 @@ async def restore(
             "Look at the plan with --plan, then say --yes.",
         )
     ask_secret = asker(session, passphrase_file)
-    async with workspace.history() as history, opened(workspace, found, ask_secret, identity=identity) as path:
+    async with AsyncExitStack() as stack:
+        with shown(output, session.home) as progress:
+            wanted = readable(workspace, file, ask_secret, identity=identity, progress=progress)
+            path = await stack.enter_async_context(wanted)
+        history = await stack.enter_async_context(workspace.history())
         if plan_only:
             with shown(output, session.home) as progress:
                 plan = await plan_file(
@@ -136,7 +140,7 @@ async def restore(
         {
             **result.as_dict(),
             **totals(result.plan),
-            "file": str(found),
+            "file": named(path, file),
             "applied": True,
             "identical": proof.identical if proof is not None else None,
         }

@@ -15,9 +15,8 @@ from agent.engine.backup import BackupRequest
 from agent.engine.bundle_file import VerifiedBundle
 from agent.engine.plan import RestorePlan
 from agent.engine.progress import Progress, silent
-from agent.operations import deliveries, devices, look, pulling, restores, status, transfers
+from agent.operations import bringing, deliveries, devices, look, pulling, restores, status, transfers
 from agent.operations.backups import BackupMade, make_backup
-from agent.operations.keys import opened
 from agent.operations.workspace import Workspace, utc_now
 from agent.web.api import models
 from agent.web.api.errors import BadRequest, PlanChanged
@@ -99,7 +98,7 @@ async def downloaded(workspace: Workspace, bundle_id: str) -> None:
 
 
 async def plan(workspace: Workspace, asked: models.PlanAsked, progress: Progress) -> Any:
-    async with workspace.history() as history, _opened(workspace, asked) as path:
+    async with workspace.history() as history, _opened(workspace, asked, progress) as path:
         found = await restores.plan_file(
             workspace,
             history,
@@ -117,7 +116,7 @@ async def apply(workspace: Workspace, asked: models.RestoreAsked, progress: Prog
             raise PlanChanged("What would happen now is not what the plan said.")
         return True
 
-    async with workspace.history() as history, _opened(workspace, asked) as path:
+    async with workspace.history() as history, _opened(workspace, asked, progress) as path:
         result = await restores.restore_file(
             workspace,
             history,
@@ -181,7 +180,7 @@ def _conflicts(workspace: Workspace, asked: models.PlanAsked) -> Conflicts:
 
 
 @asynccontextmanager
-async def _opened(workspace: Workspace, asked: models.PlanAsked) -> AsyncIterator[Path]:
+async def _opened(workspace: Workspace, asked: models.PlanAsked, progress: Progress) -> AsyncIterator[Path]:
     """The bundle that was asked for, opened where it is sealed."""
 
     async def ask(words: str) -> str:
@@ -189,5 +188,5 @@ async def _opened(workspace: Workspace, asked: models.PlanAsked) -> AsyncIterato
             raise BadRequest(f"The file is sealed: {words[:1].lower()}{words[1:]} is needed.", "Send passphrase.")
         return asked.passphrase.get_secret_value()
 
-    async with opened(workspace, await look.find_bundle(workspace, asked.bundle), ask) as path:
+    async with bringing.readable(workspace, asked.bundle, ask, progress=progress) as path:
         yield path
