@@ -13,7 +13,7 @@ from agent.engine.progress import Step
 from agent.log import get_logger
 from agent.operations.backups import make_backup
 from agent.operations.errors import OperationError
-from agent.operations.look import businesses
+from agent.operations.look import businesses, businesses_here
 from agent.operations.rights import NotAllowed, may_see, require, require_pull
 from agent.operations.trusting import require_source
 from agent.operations.workspace import Workspace, utc_now
@@ -118,9 +118,13 @@ class Giving:
         return Prepared(path, bundle_id, await asyncio.to_thread(size_of, path, opener), opener=opener)
 
     async def businesses(self, peer: Peer) -> BusinessList:
-        """The businesses of this laptop's database that the peer may take from here or offer to here."""
+        """The businesses of this laptop's database that the peer may take from here or offer to here.
+
+        One that is here in name only is not told: there is nothing of it to take.
+        """
         own = self._own_limits()
-        found = [each for each in await businesses(self._workspace) if may_see(peer.limits, own, each.id)]
+        known, names = await businesses_here(self._workspace)
+        found = [each for each in known if each.id not in names and may_see(peer.limits, own, each.id)]
         return BusinessList(tuple(BusinessItem(b.id, b.name, b.slug, b.is_demo) for b in found))
 
     def require_compare(self, peer: Peer, business: str) -> None:

@@ -7,23 +7,21 @@ a database; businesses are compared only where somebody asks for it.
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from pathlib import Path
 
 from agent.config import ConfigError
 from agent.database.businesses import BusinessError
 from agent.database.errors import DatabaseError
 from agent.log import get_logger
-from agent.operations.look import businesses
+from agent.operations.glance_memory import Checked, Memory
+from agent.operations.look import businesses_here
 from agent.operations.network import Network, network
 from agent.operations.requests import WAITING, Requests
 from agent.operations.workspace import Workspace, utc_now
 from agent.peers.errors import PeerError
 from agent.tables.errors import TablesError
-from certs import files
 from certs.errors import TrustError
 from certs.roster import Member
 
@@ -35,16 +33,6 @@ LIST_SECONDS = 10.0
 BUSINESSES_SECONDS = 15.0
 IDLE_SECONDS = 30.0
 """How long after the last look the shop is not asked any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """What a comparison found: ``differing`` rows differ or are on one side only."""
-
-    identical: bool
-    rows: int
-    differing: int
-    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +53,10 @@ class DeviceSeen:
 class Cell:
     """A business on a laptop.
 
-    ``state``: ``here`` and ``missing`` (this laptop); ``identical``, ``differs``, ``unchecked`` (it is there),
-    ``there`` (and not here), ``absent`` (it is not), ``unknown`` (the laptop has not answered yet, and nothing is
-    remembered).
+    ``state``: ``here``, ``name-only`` and ``missing`` (this laptop); ``identical``, ``newer-here``, ``newer-there``,
+    ``both`` (each side has newer rows, or nobody can tell), ``unchecked`` (it is there), ``there`` (and not here),
+    ``absent`` (it is not), ``unknown`` (the laptop has not answered yet, and nothing is remembered). A business that
+    is on another laptop in name only, since rows of others refer to it, is not there.
     """
 
     device: DeviceSeen
@@ -103,6 +92,7 @@ class _Listed:
     id: str
     name: str
     demo: bool
+    name_only: bool = False
 
 
 class Glance:
@@ -122,8 +112,8 @@ class Glance:
         self._problem = ("", "")
 
     @cached_property
-    def _memory(self) -> _Memory:
-        return _Memory(self._workspace.home.state / "page.json")
+    def _memory(self) -> Memory:
+        return Memory(self._workspace.home.state / "page.json")
 
     async def current(self) -> View:
         """The shop as it was last seen; looking goes on for a while after this."""
@@ -202,12 +192,12 @@ class Glance:
             return
         self._own_asked = now
         try:
-            found = await businesses(Workspace(self._workspace.home))
+            found, names = await businesses_here(Workspace(self._workspace.home))
         except (DatabaseError, TablesError, ConfigError, BusinessError) as error:
             self._problem = (str(error), error.hint)
             return
         self._problem = ("", "")
-        self._own = tuple(_Listed(each.id, each.name, each.is_demo) for each in found)
+        self._own = tuple(_Listed(each.id, each.name, each.is_demo, each.id in names) for each in found)
 
     async def _look_around(self, net: Network) -> None:
         others = [each.node_id for each in await self._others()]
@@ -266,14 +256,15 @@ class Glance:
         known: dict[str, _Listed] = {}
         for listed in (*(self._there.get(each.node_id, ()) for each in devices), self._own):
             known |= {each.id: each for each in listed}
-        here = {each.id for each in self._own}
+        here = {each.id for each in self._own if not each.name_only}
+        names = {each.id for each in self._own if each.name_only}
         rows = tuple(
             BusinessSeen(
                 each.id,
                 each.name,
                 each.demo,
                 each.id in here,
-                tuple(self._cell(each.id, each.id in here, device) for device in devices),
+                tuple(self._cell(each.id, each.id in here, each.id in names, device) for device in devices),
             )
             for each in sorted(known.values(), key=lambda each: (each.demo, each.name.casefold(), each.id))
         )
@@ -290,65 +281,13 @@ class Glance:
             member.node_id, member.short_id, member.name, member.role.value, False, online, seen, why_not or ""
         )
 
-    def _cell(self, business_id: str, here: bool, device: DeviceSeen) -> Cell:
+    def _cell(self, business_id: str, here: bool, name_only: bool, device: DeviceSeen) -> Cell:
         if device.this:
-            return Cell(device, "here" if here else "missing")
+            return Cell(device, "here" if here else "name-only" if name_only else "missing")
         listed = self._there.get(device.node_id)
         checked = self._memory.checked.get((business_id, device.node_id))
         if listed is not None and business_id not in {each.id for each in listed}:
             return Cell(device, "absent")
         if checked is not None and here:
-            return Cell(device, "identical" if checked.identical else "differs", checked)
+            return Cell(device, checked.state, checked)
         return Cell(device, "unknown" if listed is None else "unchecked" if here else "there")
-
-
-class _Memory:
-    """What is kept between runs. A file that cannot be read is as good as none."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.checked: dict[tuple[str, str], Checked] = {}
-        self.seen: dict[str, datetime] = {}
-        try:
-            kept = json.loads(path.read_text("utf-8"))
-            self.seen = {str(node): datetime.fromisoformat(at) for node, at in kept["seen"].items()}
-            for each in kept["checked"]:
-                self.checked[each["business"], each["node"]] = Checked(
-                    bool(each["identical"]),
-                    int(each["rows"]),
-                    int(each["differing"]),
-                    datetime.fromisoformat(each["at"]),
-                )
-        except FileNotFoundError:
-            pass
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            log.warning("what was seen of the shop is forgotten", reason=str(error))
-
-    def check(self, business_id: str, node_id: str, checked: Checked) -> None:
-        self.checked[business_id, node_id] = checked
-        self.save()
-
-    def forget(self, business_id: str | None) -> None:
-        self.checked = {key: value for key, value in self.checked.items() if business_id not in (None, key[0])}
-        self.save()
-
-    def saw(self, node_id: str, at: datetime) -> None:
-        self.seen[node_id] = at
-
-    def save(self) -> None:
-        listed = [
-            {
-                "business": business,
-                "node": node,
-                "identical": each.identical,
-                "rows": each.rows,
-                "differing": each.differing,
-                "at": each.at.isoformat(),
-            }
-            for (business, node), each in self.checked.items()
-        ]
-        kept = {"checked": listed, "seen": {node: at.isoformat() for node, at in self.seen.items()}}
-        try:
-            files.replace_private(self._path, json.dumps(kept).encode())
-        except OSError as error:
-            log.warning("what was seen of the shop is not kept", reason=str(error))

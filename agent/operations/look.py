@@ -10,6 +10,7 @@ from agent.database.connect import connect
 from agent.database.errors import translating
 from agent.database.names import qualified
 from agent.database.reflect import reflect
+from agent.database.stand_ins import stand_ins
 from agent.operations.workspace import Workspace
 from agent.tables.catalogue import TableClass, TableRule
 from agent.tables.infer import Classification, classify
@@ -44,6 +45,19 @@ async def businesses(workspace: Workspace) -> tuple[Business, ...]:
         with translating("Listing the businesses"):
             schema = await reflect(connection)
             return await list_businesses(connection, schema, classify(schema, workspace.catalogue()))
+    finally:
+        await connection.close(timeout=5)
+
+
+async def businesses_here(workspace: Workspace) -> tuple[tuple[Business, ...], frozenset[str]]:
+    """All businesses of the database, and the ids of those that are here in name only."""
+    connection = await connect(workspace.database_url, application_name="backroom: businesses")
+    try:
+        with translating("Listing the businesses"):
+            schema = await reflect(connection)
+            classification = classify(schema, workspace.catalogue())
+            found = await list_businesses(connection, schema, classification)
+            return found, await stand_ins(connection, schema, classification, found)
     finally:
         await connection.close(timeout=5)
 

@@ -13,16 +13,33 @@ from agent.cli.run import FAILED, Session, command
 
 @command(name="businesses")
 async def businesses(session: Session) -> None:
-    """List the businesses in this laptop's database."""
+    """List the businesses in this laptop's database.
+
+    "Only its name": its row came along because rows of another business refer to it; nothing else of it is here.
+    """
     from agent.operations import look
     from agent.operations.workspace import Workspace
 
-    found = await look.businesses(Workspace(session.home))
+    found, names = await look.businesses_here(Workspace(session.home))
+
     session.output.table(
-        ("Business", "Id", ""), [(each.name, each.id, "demo" if each.is_demo else "") for each in found]
+        ("Business", "Id", ""),
+        [
+            (each.name, each.id, "only its name" if each.id in names else "demo" if each.is_demo else "")
+            for each in found
+        ],
     )
     session.output.result(
-        [{"id": each.id, "name": each.name, "slug": each.slug, "demo": each.is_demo} for each in found]
+        [
+            {
+                "id": each.id,
+                "name": each.name,
+                "slug": each.slug,
+                "demo": each.is_demo,
+                "name_only": each.id in names,
+            }
+            for each in found
+        ]
     )
 
 

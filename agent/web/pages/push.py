@@ -10,8 +10,10 @@ from aiohttp import web
 from agent.database.businesses import find_business
 from agent.engine.progress import Progress
 from agent.operations.comparing import Compared, compare_business
-from agent.operations.glance import Checked, Glance
+from agent.operations.glance import Glance
+from agent.operations.glance_memory import Checked
 from agent.operations.look import businesses
+from agent.operations.pulling import pull
 from agent.operations.requests import LIFETIME, PushMode
 from agent.operations.transfers import PushDone, other_device, push
 from agent.operations.workspace import Workspace, utc_now
@@ -20,6 +22,7 @@ from agent.web.pages.jobs import shown
 from agent.web.pages.parts import DESK, GLANCE, field, flag, fresh, require_typed
 from agent.web.pages.render import render, to
 from agent.web.pages.texts import text
+from protocol.manifest import Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +38,7 @@ async def compared(workspace: Workspace, glance: Glance, business: str, device: 
     """Compare, and remember on the home page what was found."""
     node_id = other_device(workspace, device).node_id
     found = await compare_business(workspace, business, device, progress=progress)
-    result = found.comparison
-    differing = sum(t.differ + t.only_here + t.only_there for t in result.tables.values())
-    checked = Checked(result.identical, result.rows, differing, utc_now())
-    await glance.note(found.business.id, node_id, checked)
+    await glance.note(found.business.id, node_id, Checked.of(found.comparison, utc_now()))
     return found
 
 
@@ -124,4 +124,21 @@ async def send(request: web.Request) -> web.StreamResponse:
     raise to(f"/jobs/{sheet.job.id}")
 
 
-ROUTES = [web.get("/push", look), web.post("/push", send), web.post("/compare", compare)]
+async def take(request: web.Request) -> web.StreamResponse:
+    """Pull a business from there into the archive; what comes of it here is a restore's plan to say."""
+    workspace = fresh(request)
+    member = other_device(workspace, await field(request, "device"))
+    business = await field(request, "business")
+    view = await request.app[GLANCE].current()
+    name = next((each.name for each in view.businesses if each.id == business), business)
+
+    async def work(progress: Progress) -> Any:
+        async with workspace.history() as history:
+            return await pull(workspace, history, member.node_id, Kind.BUSINESS, business=business, progress=progress)
+
+    title = text("pull.title", business=name, device=member.name)
+    sheet = request.app[DESK].start(title, "done_pull.html", "/", work)
+    raise to(f"/jobs/{sheet.job.id}")
+
+
+ROUTES = [web.get("/push", look), web.post("/push", send), web.post("/compare", compare), web.post("/pull", take)]

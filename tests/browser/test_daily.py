@@ -1,0 +1,97 @@
+"""What shop people do every day on the page: look where what is newer, push, pull, answer, back up and restore."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tests.browser.conftest import Stage, apart, check_accessible, check_fits
+
+ABC = "Restaurant ABC"
+KITCHEN = "laptop-kitchen-002"
+
+pytestmark = pytest.mark.timeout(400)
+
+
+def cell(page: Page, business: str, column: int = 2) -> Locator:
+    return page.locator("tr", has=page.get_by_role("rowheader", name=business)).locator("td").nth(column - 1)
+
+
+def go(page: Page, name: str) -> None:
+    page.get_by_role("navigation").get_by_role("link", name=name).click()
+
+
+def rename(stage: Stage, where: str, name: str) -> None:
+    """Change one product of the business on a laptop, now."""
+    laptop = stage.office if where == "office" else stage.kitchen
+    which = 'SELECT min(p.id) FROM business_products p JOIN businesses b ON b.id = p."businessId" WHERE b.name = $2'
+    change = f'UPDATE business_products SET name = $1, "updatedAt" = now() WHERE id = ({which}) RETURNING 1'
+    assert apart(lambda: laptop.query(change, name, ABC))
+
+
+def compare(page: Page) -> None:
+    go(page, "Laptops")
+    page.get_by_role("button", name=f"Compare {ABC} with {KITCHEN}").click()
+
+
+def test_home_says_where_it_is_newer_and_what_to_do(stage: Stage) -> None:
+    stage.office.do("push", ABC, KITCHEN)
+    page, kitchen = stage.reader.open(stage.office), stage.reader.open(stage.kitchen)
+    # Other businesses came along as a name, since rows of this one refer to them: they are not on that laptop.
+    names = {row[0] for row in apart(lambda: stage.kitchen.query("SELECT name FROM businesses"))}
+    others = sorted(names - {ABC})
+    assert others
+    expect(cell(kitchen, ABC, 1)).to_contain_text("Here")
+    for other in others:
+        expect(cell(page, other)).to_contain_text("Not there", timeout=40_000)
+        expect(cell(kitchen, other, 1)).to_contain_text("Only its name")
+        expect(cell(kitchen, other, 1).get_by_role("link")).to_have_count(0)
+    expect(cell(kitchen, "Green Valley Grocery", 2)).to_contain_text("There")
+
+    expect(cell(page, ABC)).to_contain_text("Not checked")
+    compare(page)
+    expect(page.get_by_text("is identical here and on")).to_be_visible()
+    go(page, "Laptops")
+    expect(cell(page, ABC)).to_contain_text("Identical")
+    expect(cell(page, ABC)).to_contain_text("checked just now")
+
+    rename(stage, "office", "newer in the office")
+    compare(page)
+    expect(page.get_by_text("Newer here, or only here: 1 row.")).to_be_visible()
+    check_accessible(page)
+    go(page, "Laptops")
+    expect(cell(page, ABC)).to_contain_text("Newer here")
+    expect(cell(page, ABC)).to_contain_text("1 row, checked just now")
+
+    stage.office.do("push", ABC, KITCHEN)
+    rename(stage, "kitchen", "newer in the kitchen")
+    compare(page)
+    expect(page.get_by_text("Newer on laptop-kitchen-002, or only there: 1 row.")).to_be_visible()
+    go(page, "Laptops")
+    expect(cell(page, ABC)).to_contain_text("Newer there")
+    check_accessible(page)
+    page.set_viewport_size({"width": 360, "height": 800})
+    check_fits(page)
+    page.set_viewport_size({"width": 1200, "height": 850})
+
+    # What is newer there is pulled, looked at as a plan, and restored.
+    page.get_by_role("button", name=f"Pull {ABC} from {KITCHEN}").click()
+    expect(page.get_by_text("is here, in the archive. Nothing was restored yet.")).to_be_visible(timeout=60_000)
+    check_accessible(page)
+    page.get_by_role("link", name="Restore").click()
+    page.get_by_role("button", name="Show what will happen").click()
+    page.get_by_role("button", name="Restore").click()
+    expect(page.get_by_text("Restored in")).to_be_visible(timeout=60_000)
+    came = "SELECT count(*) FROM business_products WHERE name = 'newer in the kitchen'"
+    assert apart(lambda: stage.office.query(came))[0][0] == 1
+    compare(page)
+    expect(page.get_by_text("is identical here and on")).to_be_visible()
+
+    rename(stage, "office", "changed here")
+    last = "WHERE id = (SELECT max(id) FROM business_products)"
+    change = f"UPDATE business_products SET name = 'changed there', \"updatedAt\" = now() {last}"
+    apart(lambda: stage.kitchen.execute(change))
+    compare(page)
+    expect(page.get_by_text("differs between here and")).to_be_visible()
+    go(page, "Laptops")
+    expect(cell(page, ABC)).to_contain_text("Both changed")
