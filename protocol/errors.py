@@ -29,6 +29,13 @@ class MessageError(ProtocolError):
     hint = "Update Backroom on both devices to the same version."
 
 
+class BadDelta(MessageError):
+    """A delta does not fit the bundle that it builds on."""
+
+    code = "bad-delta"
+    hint = "Nothing is lost: the bundle is sent whole instead."
+
+
 class BundleError(ProtocolError):
     """Something is wrong with a bundle."""
 

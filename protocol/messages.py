@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, cast
 
-from protocol.message_codec import MAX_MESSAGE_BYTES, MAX_NAME, MAX_TEXT, Fields, as_count, as_counts, pack
+from protocol.message_codec import MAX_MESSAGE_BYTES, MAX_NAME, MAX_TEXT, Fields, as_count, as_counts, as_text, pack
 
 PROTOCOL_VERSION = 1
 """Version of PEER.md that this code speaks; it is also the ``/v1/`` of the paths."""
@@ -21,6 +21,8 @@ MAX_MANIFEST_BYTES = 8 << 20
 MAX_BUNDLE_BYTES = 1 << 42
 """Bound on a bundle's declared size (4 TiB); a receiver has its own, lower one."""
 MAX_TABLES = 10_000
+MAX_BASES = 16
+"""Bound on the earlier bundles in one offer."""
 MAX_CLONES = 100
 """Bound on the clone alarms in one hello."""
 RECEIPT_CONTEXT = b"backroom receipt v1\x00"
@@ -170,12 +172,17 @@ class Receipt(Message):
 
 @dataclass(frozen=True, slots=True)
 class Offer(Message):
-    """A bundle that the sender wants to hand over: its manifest as FORMAT.md writes it, and its size in bytes."""
+    """A bundle that the sender wants to hand over: its manifest as FORMAT.md writes it, and its size in bytes.
+
+    ``bases`` are the IDs of earlier bundles on which it could build a delta, the best first, with zstandard ``zstd``.
+    """
 
     manifest: bytes
     size: int
     sha256: bytes | None = None
     mode: Literal["newer", "bundle", "local", "store"] = "newer"
+    bases: tuple[str, ...] = ()
+    zstd: str = ""
 
     @classmethod
     def decode(cls, data: bytes) -> Offer:
@@ -188,18 +195,24 @@ class Offer(Message):
                     Literal["newer", "bundle", "local", "store"],
                     f.choice("mode", ("newer", "bundle", "local", "store")),
                 ),
+                bases=f.items("bases", MAX_BASES, as_text),
+                zstd=f.text("zstd"),
             )
 
 
 @dataclass(frozen=True, slots=True)
 class OfferAnswer(Message):
-    """``accept``: send from ``offset``. ``ask``: the same, and a person decides. ``refuse``: why. ``done``: receipt."""
+    """``accept``: send from ``offset``. ``ask``: the same, and a person decides. ``refuse``: why. ``done``: receipt.
+
+    ``base`` is the one of the offer's bases that is there, too, else empty.
+    """
 
     status: OfferStatus
     transfer_id: str = ""
     offset: int = 0
     problem: Problem | None = None
     receipt: SignedReceipt | None = None
+    base: str = ""
 
     @classmethod
     def decode(cls, data: bytes) -> OfferAnswer:
@@ -210,6 +223,7 @@ class OfferAnswer(Message):
                 offset=f.number("offset", MAX_BUNDLE_BYTES),
                 problem=f.maybe("problem", Problem.maybe),
                 receipt=f.maybe("receipt", SignedReceipt.maybe),
+                base=f.text("base"),
             )
 
 

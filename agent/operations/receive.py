@@ -24,6 +24,7 @@ from agent.log import get_logger
 from agent.operations.approving import WAITS, Approval, Approvals, Left
 from agent.operations.arriving import CANCELLED, Arrivals
 from agent.operations.backups import record_of_file
+from agent.operations.deltas import first_kept
 from agent.operations.errors import OperationError
 from agent.operations.giving import Giving
 from agent.operations.judging import OfferJudge
@@ -100,7 +101,8 @@ class Reception:
         business = manifest.business.id if manifest.business else None
         await self.arrivals.forget_older(peer.node_id, business, manifest.bundle_id)
         part = self.arrivals.expect(offer.transfer_id, manifest.bundle_id, offer.size)
-        return Accept(part, ask=await self.approvals.needed(peer, offer))
+        base = await first_kept(self._workspace, self._history, peer.node_id, offer.bases)
+        return Accept(part, ask=await self.approvals.needed(peer, offer), base=base)
 
     async def _begin(self, peer: Peer, offer: IncomingOffer) -> None:
         manifest = offer.manifest

@@ -18,6 +18,7 @@ from agent.engine.progress import Progress, Step, silent
 from agent.log import get_logger
 from agent.operations.approving import WAITS
 from agent.operations.backups import make_backup
+from agent.operations.deltas import sent_before
 from agent.operations.errors import OperationError
 from agent.operations.look import businesses
 from agent.operations.network import Network, network
@@ -340,6 +341,7 @@ async def _send(
         dropped.set()
         pushing.cancel()
 
+    bases = await sent_before(workspace, history, transfer)
     pushing = asyncio.create_task(
         net.client.push(
             member.node_id,
@@ -349,6 +351,7 @@ async def _send(
             dropped=dropped,
             space_seconds=space_seconds,
             opener=workspace.bundle_files.open,
+            bases=bases,
         )
     )
     beside = [asyncio.create_task(note()), asyncio.create_task(heed_cancel(workspace.home, transfer.id, stop))]

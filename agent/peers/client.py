@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from agent.log import get_logger
 from agent.peers import http
+from agent.peers.delta import BaseFile
 from agent.peers.directory import Directory
 from agent.peers.errors import BadAnswer, NotTrusted
 from agent.peers.fetch import Fetch, Fetched
@@ -62,11 +63,14 @@ class PeerClient:
         dropped: asyncio.Event | None = None,
         space_seconds: float | None = None,
         opener: Opener = plainly,
+        bases: Sequence[BaseFile] = (),
     ) -> Pushed:
         """Hand the bundle file over and return the receipt; a broken upload goes on where the peer has it.
 
         Cancelled, it tells the peer: to keep what came for the next time, or to drop it where ``dropped`` is set.
-        ``opener`` reads the file. A peer without space is waited for as long as ``space_seconds`` (None: as limited).
+        ``opener`` reads the file. ``bases`` are earlier bundles, the best first: what travels is a delta against the
+        first of them that the peer has, too. A peer without space is waited for as long as ``space_seconds`` (None: as
+        limited).
 
         A receipt with outcome ``refused`` or ``failed`` is returned as well: it is the peer's word.
         """
@@ -80,6 +84,7 @@ class PeerClient:
             dropped=dropped,
             space_seconds=space_seconds,
             opener=opener,
+            bases=bases,
         )
         return await push.run()
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from agent.peers.delta import BaseFile
 from agent.reading import Opener, plainly
 from certs.roster import NO_LIMITS, Limits, Member, Role
 from protocol.manifest import Manifest
@@ -72,21 +73,27 @@ class Part(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class IncomingOffer:
-    """A bundle that a peer wants to hand over. ``size`` is in bytes."""
+    """A bundle that a peer wants to hand over. ``size`` is in bytes; ``bases`` are IDs of bundles on which the peer
+    can build a delta, the best first."""
 
     transfer_id: str
     manifest: Manifest
     size: int
     sha256: bytes | None
     mode: Literal["newer", "bundle", "local", "store"]
+    bases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Accept:
-    """Yes: it goes into ``part``, which is not entered yet. ``ask``: a person decides before it is applied."""
+    """Yes: it goes into ``part``, which is not entered yet. ``ask``: a person decides before it is applied.
+
+    ``base`` is the one of the offered bundles that is here, too.
+    """
 
     part: Part
     ask: bool = False
+    base: BaseFile | None = None
 
 
 @dataclass(frozen=True, slots=True)

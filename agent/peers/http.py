@@ -29,6 +29,7 @@ COMPLETE_HEADER = "Upload-Complete"
 ANYONE = "any.backroom"
 """The TLS name for an address whose owner is not known yet."""
 UPLOAD_TYPE = "application/partial-upload"
+DELTA_TYPE = "application/vnd.backroom.delta"
 ALIVE_SECONDS = 5.0
 MAX_FRAME = 1 << 20
 _HEAD = struct.Struct(">BI")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from agent.log import get_logger
 from agent.peers import http
+from agent.peers.delta import BaseFile, pieces
 from agent.peers.directory import Directory
 from agent.peers.errors import BadAnswer, Interrupted, PeerError, Refused
 from agent.peers.link import Link
@@ -18,9 +19,10 @@ from agent.peers.patience import Patience
 from agent.reading import Opener, plainly, size_of
 from certs.errors import TrustError
 from certs.identity import verify_signature
+from protocol.delta import ZSTD, Base
 from protocol.errors import MessageError
 from protocol.manifest import Manifest
-from protocol.messages import Offer, OfferAnswer, Problem, Progress, Receipt, SignedReceipt
+from protocol.messages import MAX_BASES, Offer, OfferAnswer, Problem, Progress, Receipt, SignedReceipt
 from protocol.reader import BundleReader
 
 log = get_logger(__name__)
@@ -33,6 +35,8 @@ STEP_SECONDS = 1.0
 GOODBYE_SECONDS = 2.0
 _ANEW = ("unknown-transfer", "wrong-offset", "not-receiving", "stopping", "too-slow", "damaged-part")
 _NO_SPACE = "disk-full"
+_NO_DELTA = ("no-base", "bad-delta", "frame-damaged", "decompression-bomb", "malformed")
+"""What the receiver says to a delta that does not give it the bundle: then the bundle is sent whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +98,10 @@ class Push:
         dropped: asyncio.Event | None = None,
         space_seconds: float | None = None,
         opener: Opener = plainly,
+        bases: Sequence[BaseFile] = (),
     ) -> None:
         self._opener = opener
+        self._bases = {base.bundle_id: base for base in bases[:MAX_BASES]}
         self._space_seconds = directory.limits.space_seconds if space_seconds is None else space_seconds
         self._throttle = throttle or Throttle(None)
         self._dropped = dropped
@@ -115,8 +121,9 @@ class Push:
         """Push until the receipt is here. Raises ``PeerError``."""
         manifest = await asyncio.to_thread(read_manifest, self._path, self._opener)
         size = await asyncio.to_thread(size_of, self._path, self._opener)
-        offer = Offer(await asyncio.to_thread(manifest.encode), size, None, self._mode)
+        encoded = await asyncio.to_thread(manifest.encode)
         while True:
+            offer = Offer(encoded, size, None, self._mode, tuple(self._bases), ZSTD)
             try:
                 link = await self._directory.connect(self._node_id)
                 try:
@@ -124,7 +131,10 @@ class Push:
                 finally:
                     await link.close()
             except PeerError as error:
-                if not await self._wait_for_space(error):
+                if self._bases and isinstance(error, Refused) and error.code in _NO_DELTA:
+                    log.info("no delta", reason=str(error))
+                    self._bases = {}
+                elif not await self._wait_for_space(error):
                     await self._patience.pause(_passing(error))
                 continue
             receipt = await asyncio.to_thread(open_receipt, signed, self._node_id, manifest.bundle_id)
@@ -141,7 +151,8 @@ class Push:
             raise BadAnswer(f"{link.who} says that it has more bytes than there are.")
         try:
             if answer.offset < offer.size:
-                await self._upload(link, answer.transfer_id, answer.offset, offer.size)
+                base = await self._open(self._bases.get(answer.base))
+                await self._upload(link, answer.transfer_id, answer.offset, offer.size, base)
             return await self._receipt(link, answer.transfer_id)
         except asyncio.CancelledError:
             await self._say_goodbye(link, answer.transfer_id)
@@ -176,22 +187,34 @@ class Push:
             self._reached = offset
             self._patience.moved()
 
-    async def _upload(self, link: Link, transfer: str, offset: int, size: int) -> None:
-        headers = {
-            http.OFFSET_HEADER: str(offset),
-            "Content-Type": http.UPLOAD_TYPE,
-            "Content-Length": str(size - offset),
-        }
+    async def _open(self, base: BaseFile | None) -> tuple[BinaryIO, Base] | None:
+        """The earlier bundle that the receiver has, too; None where there is none or it cannot be read."""
+        if base is None:
+            return None
+        try:
+            return await asyncio.to_thread(base.open)
+        except Exception as error:
+            if not isinstance(error, OSError) and not hasattr(error, "code"):
+                raise
+            log.info("no delta", base=base.bundle_id, reason=str(error))
+            return None
+
+    async def _upload(
+        self, link: Link, transfer: str, offset: int, size: int, base: tuple[BinaryIO, Base] | None
+    ) -> None:
+        """Send the bytes from ``offset`` on, or the delta that tells them; ``base`` is closed here."""
+        headers = {http.OFFSET_HEADER: str(offset), "Content-Type": http.DELTA_TYPE if base else http.UPLOAD_TYPE}
+        if base is None:
+            headers["Content-Length"] = str(size - offset)
         moved = [asyncio.get_running_loop().time()]
         self._meter.note(offset)
 
         async def body() -> AsyncIterator[bytes]:
-            position = offset
-            await asyncio.to_thread(file.seek, offset)
-            while data := await asyncio.to_thread(file.read, self._throttle.piece(PIECE)):
+            parts = pieces(file, base[1], offset) if base else self._plain(file, offset)
+            while (part := await asyncio.to_thread(next, parts, None)) is not None:
+                data, position = part
                 await self._throttle.spend(len(data))
                 yield data
-                position += len(data)
                 self._sent += len(data)
                 moved[0] = asyncio.get_running_loop().time()
                 self._meter.note(position)
@@ -207,6 +230,15 @@ class Push:
             await self._watched(link, asyncio.create_task(send()), moved)
         finally:
             await asyncio.to_thread(file.close)
+            if base is not None:
+                await asyncio.to_thread(base[0].close)
+
+    def _plain(self, file: BinaryIO, offset: int) -> Iterator[tuple[bytes, int]]:
+        """The bytes themselves, each piece with where in the bundle it ends. Blocking."""
+        file.seek(offset)
+        while data := file.read(self._throttle.piece(PIECE)):
+            offset += len(data)
+            yield data, offset
 
     async def _watched(self, link: Link, task: asyncio.Task[None], moved: list[float]) -> None:
         """Wait for ``task``, but no longer than the idle limit without any byte moving."""

@@ -8,11 +8,12 @@ import hashlib
 from dataclasses import dataclass, field
 
 from agent.peers import http
+from agent.peers.delta import BaseFile
 from agent.peers.errors import Cancelled
 from agent.peers.handler import IncomingOffer, Peer, Report
 from agent.peers.pace import Meter
 from agent.peers.receive import Receiver
-from protocol.messages import Offer, Phase, Problem, Progress, SignedReceipt
+from protocol.messages import Offer, OfferAnswer, OfferStatus, Phase, Problem, Progress, SignedReceipt
 
 
 def transfer_id(node_id: str, offer: Offer, bundle_id: str) -> str:
@@ -36,13 +37,17 @@ class Standing:
 
 @dataclass(slots=True, eq=False)
 class Upload:
-    """Where a bundle stands. ``lock`` is held by whoever writes; ``ended`` is set once nothing more will happen."""
+    """Where a bundle stands. ``lock`` is held by whoever writes; ``ended`` is set once nothing more will happen.
+
+    ``base`` is the earlier bundle on which deltas may build.
+    """
 
     peer: Peer
     offer: IncomingOffer
     receiver: Receiver
     ask: bool
     touched: float
+    base: BaseFile | None = None
     phase: Phase = "receiving"
     done: int = 0
     total: int = 0
@@ -55,6 +60,12 @@ class Upload:
     meter: Meter = field(default_factory=Meter)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def answer(self, offset: int) -> OfferAnswer:
+        """What the sender is told: to go on from there."""
+        status: OfferStatus = "ask" if self.ask else "accept"
+        base = self.base.bundle_id if self.base is not None else ""
+        return OfferAnswer(status, self.offer.transfer_id, offset, base=base)
 
     def progress(self) -> Progress:
         """Where it stands, for the sender."""

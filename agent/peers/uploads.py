@@ -17,9 +17,11 @@ from agent.log import get_logger
 from agent.peers import http
 from agent.peers.errors import Cancelled, RequestError
 from agent.peers.handler import Accept, Done, Handler, IncomingOffer, Peer, Refuse
+from agent.peers.intake import receive
 from agent.peers.limits import ServerLimits
-from agent.peers.receive import PIECE, Receiver
+from agent.peers.receive import Receiver
 from agent.peers.upload import Standing, Upload, transfer_id
+from protocol.delta import ZSTD
 from protocol.errors import BundleError
 from protocol.manifest import Manifest
 from protocol.messages import MAX_MANIFEST_BYTES, Offer, OfferAnswer, Problem
@@ -28,8 +30,6 @@ log = get_logger(__name__)
 
 LONGEST_WAIT = 20.0
 REMEMBERED = 256
-GATHER_SECONDS = 1.0
-"""How long bytes of a slow sender are gathered before they are taken."""
 ABANDONED_SECONDS = 600.0
 
 
@@ -99,7 +99,8 @@ class Uploads:
                 413, "too-large", f"The bundle has {offer.size} bytes; this laptop takes at most {limit}."
             )
         name = transfer_id(peer.node_id, offer, manifest.bundle_id)
-        incoming = IncomingOffer(name, manifest, offer.size, offer.sha256, offer.mode)
+        bases = offer.bases if offer.zstd == ZSTD else ()
+        incoming = IncomingOffer(name, manifest, offer.size, offer.sha256, offer.mode, bases)
         async with self._deciding:
             reply = await self._decide(peer, incoming)
         log.info(
@@ -139,12 +140,12 @@ class Uploads:
     async def _accept(self, peer: Peer, offer: IncomingOffer, decision: Accept) -> OfferAnswer:
         receiver = Receiver(decision.part, offer.size, expected=offer.manifest)
         await receiver.open()
-        upload = Upload(peer, offer, receiver, decision.ask, _now())
+        upload = Upload(peer, offer, receiver, decision.ask, _now(), decision.base)
         self._uploads[offer.transfer_id] = upload
         offset = receiver.offset
         if receiver.complete:
             self._start_finish(upload)
-        return OfferAnswer("ask" if decision.ask else "accept", offer.transfer_id, offset)
+        return upload.answer(offset)
 
     async def _again(self, upload: Upload) -> OfferAnswer:
         """The same offer while its upload is open: the old connection is dead or about to be."""
@@ -153,7 +154,7 @@ class Uploads:
             async with upload.sole_writer():
                 await upload.receiver.sync()
                 offset = upload.receiver.offset
-        return OfferAnswer("ask" if upload.ask else "accept", upload.offer.transfer_id, offset)
+        return upload.answer(offset)
 
     async def _head(self, request: web.Request) -> web.Response:
         upload = self._find(request)
@@ -166,7 +167,7 @@ class Uploads:
         upload = self._find(request)
         if upload.phase != "receiving":
             raise RequestError(409, "not-receiving", "All bytes of this bundle are here already.")
-        if request.content_type != http.UPLOAD_TYPE:
+        if request.content_type not in (http.UPLOAD_TYPE, http.DELTA_TYPE):
             raise RequestError(415, "bad-request", f"An upload must have the content type {http.UPLOAD_TYPE}.")
         text = request.headers.get(http.OFFSET_HEADER, "")
         if not text.isascii() or not text.isdigit() or len(text) > 18:
@@ -185,7 +186,7 @@ class Uploads:
                 return response
             upload.writing = request.transport
             try:
-                await self._receive(request, upload)
+                await receive(request, upload, self._limits, self._check)
             except BundleError as error:
                 self._fail(upload, error)
                 raise
@@ -217,42 +218,6 @@ class Uploads:
                 self._uploads.pop(upload.offer.transfer_id, None)
             await self._handler.stopped(upload.peer, upload.offer, cancelled=False)
         return web.Response(status=204)
-
-    async def _receive(self, request: web.Request, upload: Upload) -> None:
-        receiver, buffer, unsynced = upload.receiver, bytearray(), 0
-        upload.meter.note(receiver.offset)
-        taken = _now()
-        if (request.content_length or 0) > upload.offer.size - receiver.offset:
-            raise RequestError(413, "too-large", f"The bundle was announced with {upload.offer.size} bytes.")
-        try:
-            while True:
-                try:
-                    async with asyncio.timeout(self._limits.idle_seconds):
-                        data = await request.content.readany()
-                except TimeoutError:
-                    limit = self._limits.idle_seconds
-                    raise RequestError(408, "too-slow", f"No byte of the bundle came for {limit:g} seconds.") from None
-                buffer += data
-                if len(buffer) >= PIECE or (buffer and (not data or _now() - taken > GATHER_SECONDS)):
-                    taken = _now()
-                    self._check(request)
-                    piece, buffer = bytes(buffer), bytearray()
-                    await receiver.take(piece)
-                    upload.meter.note(receiver.offset)
-                    unsynced += len(piece)
-                    if unsynced >= self._limits.sync_bytes:
-                        await receiver.sync()
-                        unsynced = 0
-                if not data:
-                    break
-        except (web.RequestPayloadError, ConnectionError):
-            if buffer:
-                await receiver.take(bytes(buffer))
-            log.info("upload interrupted", peer=upload.peer.name, offset=receiver.offset, size=upload.offer.size)
-            raise
-        finally:
-            if upload.phase == "receiving":
-                await receiver.sync()
 
     async def _transfer(self, request: web.Request) -> web.Response:
         upload = self._find(request)

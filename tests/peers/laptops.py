@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import random
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +14,7 @@ from agent.archive.spool import Spool
 from agent.home import Home
 from agent.peers.address import Address
 from agent.peers.client import PeerClient
+from agent.peers.delta import BaseFile
 from agent.peers.directory import Directory
 from agent.peers.handler import Accept, Decision, Done, IncomingOffer, Part, Peer, Prepared, Refuse, Report
 from agent.peers.limits import ClientLimits, ServerLimits
@@ -68,6 +69,7 @@ class Shelf:
     stops: list[tuple[str, bool]] = field(default_factory=list)
     ready: dict[str, Path] = field(default_factory=dict)
     asked: list[PullRequest] = field(default_factory=list)
+    bases: dict[str, Path] = field(default_factory=dict)
 
     async def offer(self, peer: Peer, offer: IncomingOffer) -> Decision:
         self.offers.append(offer)
@@ -75,7 +77,8 @@ class Shelf:
             return Refuse(self.refuse)
         if (receipt := self.receipts.get(offer.manifest.bundle_id)) is not None:
             return Done(receipt)
-        return Accept(Spool(self.home).open(offer.manifest.bundle_id, offer.size))
+        base = next((BaseFile(each, self.bases[each]) for each in offer.bases if each in self.bases), None)
+        return Accept(Spool(self.home).open(offer.manifest.bundle_id, offer.size), base=base)
 
     async def apply(self, peer: Peer, offer: IncomingOffer, part: Part, report: Report) -> SignedReceipt:
         if self.fail is not None:
@@ -160,9 +163,9 @@ class Laptop:
     def client(self, *ports: int, limits: ClientLimits = QUICK_CLIENT) -> PeerClient:
         return PeerClient(self.directory(*ports, limits=limits))
 
-    def bundle(self, size: int = 300_000, kind: Kind = Kind.BUSINESS) -> Path:
-        """A sealed bundle of about ``size`` bytes of rows that do not compress."""
-        return write_bundle(self, size, kind)
+    def bundle(self, size: int = 300_000, kind: Kind = Kind.BUSINESS, seed: int | None = None) -> Path:
+        """A sealed bundle of about ``size`` bytes of rows that do not compress; equal seeds make equal rows."""
+        return write_bundle(self, size, kind, random.Random(seed))
 
 
 def make_laptop(folder: Path, name: str) -> Laptop:
@@ -189,7 +192,7 @@ def admit(admin: Laptop, joiner: Laptop, role: Role = Role.MEMBER) -> None:
     joiner.store.join_result(admin.store.issue(joiner.name, joiner.store.identity().public_key, role))
 
 
-def write_bundle(laptop: Laptop, size: int, kind: Kind) -> Path:
+def write_bundle(laptop: Laptop, size: int, kind: Kind, chance: random.Random) -> Path:
     identity = laptop.store.identity()
     block = 100_000
     count = max(1, size // block)
@@ -223,7 +226,7 @@ def write_bundle(laptop: Laptop, size: int, kind: Kind) -> Path:
     with path.open("wb") as file:
         file.write(writer.header())
         for _ in range(count):
-            rows = b"".join(os.urandom(24).hex().encode() + b"x\n" for _ in range(per_block))
+            rows = b"".join(chance.randbytes(24).hex().encode() + b"x\n" for _ in range(per_block))
             file.write(writer.frame(encode_frame(0, per_block, rows, compress=False)))
         file.write(writer.seal(identity.sign, identity.certificate))
     return path

@@ -104,5 +104,5 @@ def test_files_are_what_the_script_makes() -> None:
 
 
 def test_every_reading_error_has_a_file() -> None:
-    elsewhere = {"protocol-error", "bundle-error", "bad-message", "foreign-device-state"}
+    elsewhere = {"protocol-error", "bundle-error", "bad-message", "bad-delta", "foreign-device-state"}
     assert {LISTING[name]["error"] for name in WRONG} == set(CODES) - elsewhere
