@@ -13,6 +13,7 @@ from agent.operations.deliveries import serve_outbox
 from agent.operations.serve import serving, wait_for_setup
 from agent.operations.workspace import Workspace
 from agent.schedule.runner import Runner
+from agent.schedule.seen import Seen
 from agent.web.api.app import serving_api
 
 log = get_logger(__name__)
@@ -49,12 +50,13 @@ async def run_agent(home: Home, *, ready: Callable[[int], None]) -> None:
 
 
 async def _serve(workspace: Workspace, stop: asyncio.Event, ready: Callable[[int], None]) -> None:
-    async with serving_api(workspace):
+    async with serving_api(workspace, planner=Seen()):
         await wait_for_setup(workspace)
         # The schedule and the deliveries need no shop, and go on while a shop is waited for.
         beside = [asyncio.create_task(Runner(workspace).run()), asyncio.create_task(serve_outbox(workspace))]
         try:
-            async with serving(workspace) as server:
+            # The settings as they are when there is a shop: joining may have noted an address.
+            async with serving(Workspace(workspace.home)) as server:
                 ready(server.port)
                 await stop.wait()
         finally:

@@ -63,7 +63,7 @@ class ScheduleEntry(_Section):
     ``at``: times of day ("21:00") in the laptop's zone; ``days``: weekdays ("mon") or days of the month ("1"), none
     for every day; ``jitter_minutes``: started at a moment within so many minutes after it; ``alarm_hours``: how long
     after its time it may be missing before that is an alarm; ``when_online``: a push is also made when its device
-    comes back; ``added``: it is due from then on.
+    comes back; ``off``: switched off; ``added``: it is due from then on.
     """
 
     name: str
@@ -76,6 +76,7 @@ class ScheduleEntry(_Section):
     when_online: bool = Field(default=False)
     jitter_minutes: int = Field(default=0, ge=0, le=720)
     alarm_hours: int = Field(default=12, ge=1, le=8760)
+    off: bool = Field(default=False)
     added: datetime | None = Field(default=None)
 
     @field_validator("name")

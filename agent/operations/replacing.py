@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 from agent.archive.history import History
@@ -106,7 +107,7 @@ async def replace(workspace: Workspace, history: History, old_name: str, *, prog
     """
     old = await asyncio.to_thread(replaced_device, workspace, old_name)
     async with network(workspace) as net:
-        found, quiet = await _ask(workspace, net, old)
+        found, quiet = await held_by_others(workspace, net, old)
         chosen = choose(found)
         if not chosen:
             missing = f" No answer from {', '.join(quiet)}." if quiet else ""
@@ -115,7 +116,8 @@ async def replace(workspace: Workspace, history: History, old_name: str, *, prog
     return Replaced(old, tuple(taken), quiet)
 
 
-async def _ask(workspace: Workspace, net: Network, old: Member) -> tuple[list[Found], tuple[str, ...]]:
+async def held_by_others(workspace: Workspace, net: Network, old: Member) -> tuple[list[Found], tuple[str, ...]]:
+    """The backups of ``old`` that the other laptops hold, and which of them did not answer."""
     own = workspace.store.identity().node_id
     others = [member for member in workspace.store.roster().members if member.active and member.node_id != own]
 
@@ -133,9 +135,10 @@ async def _ask(workspace: Workspace, net: Network, old: Member) -> tuple[list[Fo
     return [each for answer in answers for each in answer or ()], quiet
 
 
-async def _take(
+async def fetch_held(
     workspace: Workspace, history: History, net: Network, old: Member, found: Found, progress: Progress
-) -> Taken:
+) -> tuple[BackupRecord, Path]:
+    """Fetch a backup of ``old`` from its holder into the archive. Raises what ``fetching.fetch`` does."""
     item, holder = found.item, found.holder
     kind = Kind(item.kind)
 
@@ -146,6 +149,13 @@ async def _take(
     request = PullRequest(cast(PullKind, item.kind), bundle_id=item.bundle_id)
     wanted = Wanted(holder, old, request, accept, item.business, item.business_name)
     _, record, path = await fetch(workspace, history, net, wanted, progress)
+    return record, path
+
+
+async def _take(
+    workspace: Workspace, history: History, net: Network, old: Member, found: Found, progress: Progress
+) -> Taken:
+    record, path = await fetch_held(workspace, history, net, old, found, progress)
     # The old laptop is revoked, and its word is what the shop's list says that this one may have.
     result = await restore_file(
         workspace, history, path, conflicts=Conflicts.NEWER, trust_source=True, progress=progress

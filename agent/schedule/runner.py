@@ -59,7 +59,8 @@ class Runner:
             self._awake_since = now
             self._online.clear()
             self._looked = None
-        settings = {each.name: each for each in (await asyncio.to_thread(load, self._workspace.home)).schedule}
+        listed = (await asyncio.to_thread(load, self._workspace.home)).schedule
+        settings = {each.name: each for each in listed if not each.off}
         entries = [entry_of(each) for each in settings.values()]
         async with self._workspace.history() as history:
             await self._look_for_devices(settings, now)

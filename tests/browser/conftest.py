@@ -40,6 +40,10 @@ class Reader:
 
     def open(self, laptop: Laptop, *, width: int = 1200, dark: bool = False) -> Page:
         """The laptop's page in a browser of its own, entered by the link that `backroom open` gives."""
+        return self.visit(laptop.do("open")["link"], width=width, dark=dark)
+
+    def visit(self, link: str, *, width: int = 1200, dark: bool = False) -> Page:
+        """A page in a browser of its own."""
         context = self.browser.new_context(
             viewport={"width": width, "height": 850}, color_scheme="dark" if dark else "light", accept_downloads=True
         )
@@ -47,7 +51,7 @@ class Reader:
         page.set_default_timeout(20_000)
         page.on("console", lambda said: self.complaints.append(said.text) if said.type == "error" else None)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.goto(laptop.do("open")["link"])
+        page.goto(link)
         return page
 
 
@@ -64,9 +68,19 @@ class Stage:
 
 
 @pytest.fixture(scope="module")
-def stage(module_shops: Shops) -> Iterator[Stage]:
+def reader() -> Iterator[Reader]:
+    """A browser for all tests of a module."""
     if not Path(CHROMIUM).exists():
         pytest.skip("no Chromium is installed")
+    expect.set_options(timeout=20_000)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield Reader(browser)
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def stage(module_shops: Shops, reader: Reader) -> Iterator[Stage]:
     office, kitchen = module_shops.laptop("laptop-office-001", "shop"), module_shops.laptop("laptop-kitchen-002")
     module_shops.shop(office, kitchen)
     with ExitStack() as stack:
@@ -76,19 +90,15 @@ def stage(module_shops: Shops) -> Iterator[Stage]:
             agents.append(stack.enter_context(laptop.running()))
         office.knows(agents[1].port)
         kitchen.knows(agents[0].port)
-        expect.set_options(timeout=20_000)
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-            yield Stage(office, kitchen, Reader(browser), agents[1], stack)
-            browser.close()
+        yield Stage(office, kitchen, reader, agents[1], stack)
 
 
 @pytest.fixture(autouse=True)
 def nothing_to_complain(request: pytest.FixtureRequest) -> Iterator[None]:
     """No page breaks the content security policy, and no script fails."""
     yield
-    if "stage" in request.fixturenames:
-        complaints = request.getfixturevalue("stage").reader.complaints
+    if "reader" in request.fixturenames:
+        complaints = request.getfixturevalue("reader").complaints
         said, complaints[:] = list(complaints), []
         assert said == []
 

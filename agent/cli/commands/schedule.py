@@ -1,4 +1,4 @@
-"""``backroom schedule add | list | remove | run-now``."""
+"""``backroom schedule add | list | on | off | remove | run-now``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import asyncio
 import click
 
 from agent.cli.output import moment
-from agent.cli.run import FAILED, Refused, Session, command
+from agent.cli.run import FAILED, Session, command
 
 TASKS = ("backup", "push", "verify", "drill", "prune")
 
@@ -49,30 +49,25 @@ async def add(
       backroom schedule add restaurant push -b "Restaurant ABC" --to laptop-sales-002 --when-online
       backroom schedule add weekly drill --on sun --at 04:00
     """
-    from agent.config import change, load
-    from agent.operations.workspace import utc_now
+    from agent.operations.scheduling import add_entry
 
     if task == "backup" and kind is None and business is not None:
         kind = "business"
-    entry: dict[str, object] = {
-        "name": name,
-        "task": task,
-        "at": at or ("21:00",),
-        "days": days,
-        "kind": kind,
-        "business": business,
-        "device": device,
-        "when_online": when_online,
-        "jitter_minutes": jitter,
-        "alarm_hours": alarm,
-        "added": utc_now().replace(microsecond=0),
-    }
-
-    def work() -> None:
-        before = load(session.home, {})
-        change(session.home, schedule=(*(each.model_dump() for each in before.schedule), entry))
-
-    await asyncio.to_thread(work)
+    entry = await asyncio.to_thread(
+        lambda: add_entry(
+            session.home,
+            name=name,
+            task=task,
+            at=at or ("21:00",),
+            days=days,
+            kind=kind,
+            business=business,
+            device=device,
+            when_online=when_online,
+            jitter_minutes=jitter,
+            alarm_hours=alarm,
+        )
+    )
     session.output.say(f"{name}: added. The running agent takes it up by itself (`backroom run`).")
     session.output.result(entry)
 
@@ -80,36 +75,26 @@ async def add(
 @command(name="list")
 async def show(session: Session) -> int | None:
     """Show the schedule: when each was last done, when it is next, what is missing. Exits with 1 where one is."""
-    from agent.operations.workspace import Workspace, utc_now
-    from agent.schedule.due import Past, missing, next_slot
-    from agent.schedule.tasks import entry_of, pasts
-    from agent.zone import LOCAL
+    from agent.operations.workspace import Workspace
+    from agent.schedule.seen import Seen
 
-    workspace = Workspace(session.home)
-    now = utc_now()
-    async with workspace.history() as history:
-        known = await pasts(history, now)
-        last = {each.name: await history.runs(entry=each.name, limit=1) for each in workspace.config.schedule}
-    entries = {each.name: entry_of(each) for each in workspace.config.schedule}
-    late = {each.entry.name for each in missing(entries.values(), known, now=now, zone=LOCAL, awake_since=None)}
+    found = await Seen().look(Workspace(session.home))
     rows, values = [], []
-    for each in workspace.config.schedule:
-        past = known.get(each.name, Past())
-        following = next_slot(entries[each.name], now, LOCAL)
-        runs = last[each.name]
-        what = " ".join(filter(None, (each.task, each.kind, each.business, each.device and f"to {each.device}")))
-        state = "MISSING" if each.name in late else runs[0].state if runs else "never yet"
-        told = f": {runs[0].error}" if runs and runs[0].error else ""
-        done = moment(past.succeeded) if past.succeeded else "never"
-        rows.append((each.name, what, done, moment(following) if following else "never", state + told))
+    for each in found:
+        ran = each.last.state if each.last else "never yet"
+        state = "MISSING" if each.missing else "off" if each.entry.off else ran
+        told = f": {each.last.error}" if each.last and each.last.error else ""
+        done = moment(each.succeeded) if each.succeeded else "never"
+        rows.append((each.entry.name, each.what, done, moment(each.next) if each.next else "never", state + told))
+        last = each.last
         values.append(
             {
-                **each.model_dump(mode="json"),
-                "succeeded": past.succeeded,
-                "next": following,
-                "missing": each.name in late,
-                "failures": past.failures,
-                "last": {"state": runs[0].state, "detail": runs[0].detail, "error": runs[0].error} if runs else None,
+                **each.entry.model_dump(mode="json"),
+                "succeeded": each.succeeded,
+                "next": each.next,
+                "missing": each.missing,
+                "failures": each.failures,
+                "last": {"state": last.state, "detail": last.detail, "error": last.error} if last else None,
             }
         )
     if rows:
@@ -117,26 +102,40 @@ async def show(session: Session) -> int | None:
     else:
         session.output.say("Nothing is scheduled: see `backroom schedule add --help`.")
     session.output.result(values)
-    return FAILED if late else None
+    return FAILED if any(each.missing for each in found) else None
 
 
 @command(name="remove")
 @click.argument("name")
 async def remove(session: Session, name: str) -> None:
     """Take NAME out of the schedule. Backups that it has made stay where they are."""
-    from agent.config import change, load
+    from agent.operations.scheduling import remove_entry
 
-    def work() -> bool:
-        before = load(session.home, {}).schedule
-        left = [each.model_dump() for each in before if each.name.lower() != name.lower()]
-        if len(left) < len(before):
-            change(session.home, schedule=tuple(left))
-        return len(left) < len(before)
-
-    if not await asyncio.to_thread(work):
-        raise Refused("no-such-entry", f"There is no {name!r} in the schedule.", "See `backroom schedule list`.")
+    await asyncio.to_thread(remove_entry, session.home, name)
     session.output.say(f"{name}: removed.")
     session.output.result({"removed": name})
+
+
+@command(name="off")
+@click.argument("name")
+async def off(session: Session, name: str) -> None:
+    """Switch NAME off: it stays in the schedule and is not done until it is switched on again."""
+    from agent.operations.scheduling import switch_entry
+
+    await asyncio.to_thread(lambda: switch_entry(session.home, name, on=False))
+    session.output.say(f"{name}: off.")
+    session.output.result({"off": name})
+
+
+@command(name="on")
+@click.argument("name")
+async def on(session: Session, name: str) -> None:
+    """Switch NAME on again: it is due from now on, and what it missed meanwhile is not made up for."""
+    from agent.operations.scheduling import switch_entry
+
+    await asyncio.to_thread(lambda: switch_entry(session.home, name, on=True))
+    session.output.say(f"{name}: on.")
+    session.output.result({"on": name})
 
 
 @command(name="run-now")
@@ -145,18 +144,13 @@ async def run_now(session: Session, name: str) -> int | None:
     """Do what NAME says now, and wait for it. Exits with 1 where it fails."""
     from agent.archive.records import DONE
     from agent.operations.workspace import Workspace
-    from agent.schedule.tasks import run_entry
+    from agent.schedule.seen import Seen
 
-    workspace = Workspace(session.home)
-    entry = next((each for each in workspace.config.schedule if each.name.lower() == name.lower()), None)
-    if entry is None:
-        raise Refused("no-such-entry", f"There is no {name!r} in the schedule.", "See `backroom schedule list`.")
-    async with workspace.history() as history:
-        record = await run_entry(workspace, history, entry)
-    session.output.say(f"{entry.name}: {record.state}. {record.detail or record.error or ''}")
+    record = await Seen().run(Workspace(session.home), name)
+    session.output.say(f"{record.entry}: {record.state}. {record.detail or record.error or ''}")
     session.output.result(
         {
-            "entry": entry.name,
+            "entry": record.entry,
             "state": record.state,
             "detail": record.detail,
             "error": {"code": record.error_code, "message": record.error} if record.error else None,
@@ -165,5 +159,5 @@ async def run_now(session: Session, name: str) -> int | None:
     return None if record.state == DONE else FAILED
 
 
-for each in (add, show, remove, run_now):
+for each in (add, show, on, off, remove, run_now):
     schedule.add_command(each)

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from agent.config import load_early
 from agent.log import get_logger
+from agent.operations.scheduling import Planner
 from agent.operations.workspace import Workspace
 from agent.web.api import work
 from agent.web.api.endpoints import ENDPOINTS, Endpoint
@@ -41,9 +42,13 @@ ALIVE_TICKS = 40  # of the watcher's quarter seconds
 Model = TypeVar("Model", bound=Request)
 
 
-def make_app(workspace: Workspace, token: str, assistant: str | None = None) -> web.Application:
-    """The application over one data folder. Its jobs end with it. ``assistant`` is a token for the page alone."""
-    pages = make_pages(workspace, token, assistant)
+def make_app(
+    workspace: Workspace, token: str, assistant: str | None = None, planner: Planner | None = None
+) -> web.Application:
+    """The application over one data folder. Its jobs end with it. ``assistant`` is a token for the page alone, and
+    ``planner`` knows the times of the schedule.
+    """
+    pages = make_pages(workspace, token, assistant, planner)
     app = web.Application(middlewares=[guard(token, but_for=pages)], client_max_size=MAX_BODY)
     jobs = Jobs()
     for endpoint in ENDPOINTS:
@@ -182,7 +187,7 @@ class Serving:
 
 
 @asynccontextmanager
-async def serving_api(workspace: Workspace) -> AsyncIterator[Serving]:
+async def serving_api(workspace: Workspace, planner: Planner | None = None) -> AsyncIterator[Serving]:
     """Serve as long as the block lasts, on the configured port; where the usual one is taken, on any.
 
     The port is in ``state/api-port``, the token in ``state/api-token``, the one of the page's assistants in
@@ -192,7 +197,7 @@ async def serving_api(workspace: Workspace) -> AsyncIterator[Serving]:
     state = workspace.home.state
     token = await asyncio.to_thread(load_token, state / "api-token")
     assistant = await asyncio.to_thread(load_token, state / "assistant-token")
-    runner = web.AppRunner(make_app(workspace, token, assistant), access_log=None, shutdown_timeout=1.0)
+    runner = web.AppRunner(make_app(workspace, token, assistant, planner), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
         port = await _listen(runner, load_early(workspace.home).web_port)

@@ -3,38 +3,52 @@
 from __future__ import annotations
 
 import hmac
+from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
+from agent.home import Home
 from agent.log import get_logger
 from agent.operations.glance import Glance
+from agent.operations.inviting import Inviting
+from agent.operations.joining import Joining
+from agent.operations.scheduling import Planner
 from agent.operations.workspace import Workspace
 from agent.web.api.errors import UNEXPECTED, NotFound, NoToken, described
 from agent.web.api.security import check_place
-from agent.web.pages import backups, home, incoming, jobs, push, restoring
+from agent.web.pages import backups, home, incoming, inviting, jobs, kits, push, replacing, restoring, setting_up
 from agent.web.pages.desk import Desk
 from agent.web.pages.errors import BadTicket, NoCsrf, NoSession
-from agent.web.pages.parts import DESK, GLANCE, WORKSPACE
+from agent.web.pages.inviting import INVITING
+from agent.web.pages.kits import SHELF, KitShelf
+from agent.web.pages.parts import DESK, GLANCE, PLANNER, WORKSPACE
 from agent.web.pages.render import HEADERS, HERE, PREFIX, SESSION, THEME_COOKIE, THEMES, render, set_up, to
 from agent.web.pages.roles import ADMIN, ASSISTANT, check_role
 from agent.web.pages.sessions import Sessions, cookie_name, has_csrf, port_of
+from agent.web.pages.setting_up import DRAFT, JOINING, Draft
 
 log = get_logger(__name__)
 
 _SAFE = {hdrs.METH_GET, hdrs.METH_HEAD}
 _COOKIE_SECONDS = 400 * 86400
+_BEFORE = ("/setup", "/leave")  # what there is before this laptop is set up
 
 
-def make_pages(workspace: Workspace, token: str, assistant: str | None = None) -> web.Application:
+def make_pages(
+    workspace: Workspace, token: str, assistant: str | None = None, planner: Planner | None = None
+) -> web.Application:
     """The page over one data folder. ``token`` is the API's: who has it may ask for an admin's link, who has the other
-    one for an ``assistant``'s (``POST /page/ticket``).
+    one for an ``assistant``'s (``POST /page/ticket``). ``planner`` knows the times of the schedule.
     """
     sessions = Sessions()
-    app = web.Application(middlewares=[_guard(sessions)], client_max_size=64 * 1024)
+    app = web.Application(middlewares=[_guard(sessions, workspace.home)], client_max_size=64 * 1024)
     app[WORKSPACE] = workspace
     app[DESK] = Desk(workspace.home)
     app[GLANCE] = Glance(workspace)
+    app[PLANNER] = planner
+    app[DRAFT], app[SHELF] = Draft(), KitShelf()
+    app[JOINING], app[INVITING] = Joining(workspace), Inviting(workspace)
     set_up(app)
 
     async def ticket(request: web.Request) -> web.Response:
@@ -68,12 +82,14 @@ def make_pages(workspace: Workspace, token: str, assistant: str | None = None) -
     app.router.add_get("/enter", enter)
     app.router.add_post("/leave", leave)
     app.router.add_post("/theme", _theme)
-    for part in (home, push, jobs, backups, restoring, incoming):
+    for part in (home, push, jobs, backups, restoring, incoming, setting_up, kits, inviting, replacing):
         app.add_routes(part.ROUTES)
     app.router.add_static("/static", HERE / "static")
 
     async def close(_: web.Application) -> None:
         await app[DESK].jobs.close()
+        await app[JOINING].end()
+        await app[INVITING].end()
         await app[GLANCE].close()
 
     app.on_shutdown.append(close)
@@ -89,7 +105,7 @@ async def _theme(request: web.Request) -> web.StreamResponse:
     raise response
 
 
-def _guard(sessions: Sessions) -> Middleware:
+def _guard(sessions: Sessions, home: Home) -> Middleware:
     """The middleware that checks place, session and CSRF token, and makes a page of every error."""
 
     @web.middleware
@@ -103,6 +119,8 @@ def _guard(sessions: Sessions) -> Middleware:
                     raise NoSession
                 request[SESSION] = session
                 check_role(request, session.role, PREFIX)
+                if not path.startswith(_BEFORE) and not home.config.exists():
+                    raise to("/setup")
                 if request.method not in _SAFE and not await has_csrf(request, session):
                     raise NoCsrf
             response = await handler(request)
@@ -130,7 +148,18 @@ def _problem(request: web.Request, error: Exception, status: int | None = None) 
     if found is None:
         log.error("page failed", path=request.path, exc_info=error)
         found = 500, UNEXPECTED
-    response = render("problem.html", request, {"error": found[1]}, status or found[0])
+    response = render("problem.html", request, {"error": found[1], "back": _came_from(request)}, status or found[0])
     if isinstance(error, NoSession) and "HX-Request" in request.headers:
         response.headers["HX-Refresh"] = "true"
     return response
+
+
+def _came_from(request: web.Request) -> str:
+    """The page of ours that the reader was on before, if the browser says so; else empty."""
+    try:
+        before = urlsplit(request.headers.get(hdrs.REFERER, ""))
+    except ValueError:
+        return ""
+    ours = before.netloc == request.host and before.path.startswith(f"{PREFIX}/")
+    again = before.path == request.path and request.method in _SAFE
+    return before._replace(scheme="", netloc="", fragment="").geturl() if ours and not again else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from agent.operations.glance import Glance
+from agent.operations.scheduling import Planner
 from agent.operations.workspace import Workspace
 from agent.web.pages.desk import Desk
 from agent.web.pages.errors import Missing, NotTyped
@@ -12,6 +13,7 @@ from agent.web.pages.errors import Missing, NotTyped
 WORKSPACE = web.AppKey("workspace", Workspace)
 DESK = web.AppKey("desk", Desk)
 GLANCE = web.AppKey("glance", Glance)
+PLANNER: web.AppKey[Planner | None] = web.AppKey("planner")
 
 
 def fresh(request: web.Request) -> Workspace:

@@ -84,6 +84,7 @@ def render(template: str, request: web.Request, context: Mapping[str, Any], stat
             "admin": session is not None and session.role == ADMIN,
             "theme": theme if theme in THEMES else THEMES[0],
             "path": request.path,
+            "bare": request.path.startswith(f"{PREFIX}/setup"),
             **context,
         },
         status=status,

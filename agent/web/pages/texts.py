@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from agent.web.pages.texts_setup import SETUP_TEXTS
+
 TEXTS = {
+    **SETUP_TEXTS,
     "name": "Backroom",
     "skip": "Skip to the content",
     "nav": "Pages",

@@ -54,14 +54,12 @@
     for (const button of document.querySelectorAll("button[type=submit]")) button.disabled = false;
   });
 
-  // The list of businesses belongs to one kind of backup only.
-  const chosen = document.querySelector("[data-shown-for]");
-  if (chosen) {
-    const show = () => {
-      const kind = chosen.form ? chosen.form.elements.kind.value : chosen.closest("form").elements.kind.value;
-      chosen.hidden = kind !== chosen.dataset.shownFor;
-    };
-    chosen.closest("form").addEventListener("change", show);
+  // Fields that belong to some choices only: "FIELD VALUE VALUE..." says to which.
+  for (const part of document.querySelectorAll("[data-shown-for]")) {
+    const [name, ...values] = part.dataset.shownFor.split(" ");
+    const form = part.closest("form");
+    const show = () => { part.hidden = !values.includes(form.elements[name].value); };
+    form.addEventListener("change", show);
     show();
   }
 })();
