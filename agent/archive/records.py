@@ -71,9 +71,9 @@ class BackupRecord:
 class TransferRecord:
     """One push or pull, on either side.
 
-    ``direction``: ``sent`` or ``received``; ``mode``: ``push`` or ``pull``; ``kind``: of the bundle; ``state``:
-    ``started``, ``interrupted``, ``done``, ``failed``, ``refused``. ``receipt`` are the signed bytes, ``totals`` what
-    they say in rows.
+    ``direction``: ``sent`` or ``received``; ``mode``: ``push``, ``pull`` or ``look`` (a push that was only planned over
+    there); ``kind``: of the bundle; ``state``: ``started``, ``interrupted``, ``done``, ``failed``, ``refused``.
+    ``receipt`` are the signed bytes, ``totals`` what they say in rows.
     """
 
     id: str

@@ -264,6 +264,29 @@ class Spool:
 
         return await asyncio.to_thread(work)
 
+    async def rename(self, bundle_id: str, to: str) -> bool:
+        """Let what came be that of another transfer; whether there was something, and nobody held it."""
+
+        def work() -> bool:
+            path, other = self._path(bundle_id), self._path(to)
+            try:
+                fd = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+            except FileNotFoundError:
+                return False
+            try:
+                free = try_lock(fd)
+                if free and os.name != "nt":
+                    path.replace(other)
+            finally:
+                os.close(fd)
+            if free and os.name == "nt":  # an open file cannot be renamed there
+                path.replace(other)
+            if free and path.with_suffix(MEMORY).exists():
+                path.with_suffix(MEMORY).replace(other.with_suffix(MEMORY))
+            return free
+
+        return await asyncio.to_thread(work)
+
     async def parts(self) -> tuple[Part, ...]:
         """All parts, longest untouched first."""
         return await asyncio.to_thread(self._list)

@@ -64,7 +64,7 @@ class Approvals:
 
     async def needed(self, peer: Peer, offer: IncomingOffer) -> bool:
         """Whether a person has to say yes before the offer is applied."""
-        if offer.mode == "newer":
+        if offer.mode != requests.BUNDLE:
             return False
         business = offer.manifest.business.id if offer.manifest.business else ""
         return not await asyncio.to_thread(self.requests.permitted, peer.node_id, business, offer.mode)

@@ -147,6 +147,10 @@ class Arrivals:
         if arriving is not None:
             await arriving.goes_on()
 
+    async def take_over(self, looked: str, transfer_id: str) -> None:
+        """What came to be looked at is pushed now: its bytes are those of the push, and need not come again."""
+        await self._spool.rename(looked, transfer_id)
+
     async def watch(self) -> None:
         """Note silent transfers as interrupted, until cancelled."""
         while True:
@@ -156,9 +160,7 @@ class Arrivals:
 
     async def forget_older(self, peer: str, business: str | None, bundle_id: str) -> None:
         """Throw away what came of earlier bundles of a business that its sender has replaced by a newer one."""
-        older = await self._history.transfers(
-            direction="received", mode="push", peer=peer, business=business, limit=_OLDER
-        )
+        older = await self._history.transfers(direction="received", peer=peer, business=business, limit=_OLDER)
         for each in older:
             if each.bundle_id == bundle_id or each.state == STARTED or not await self._spool.offset(each.id):
                 continue

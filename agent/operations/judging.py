@@ -10,6 +10,7 @@ from agent.archive.history import History
 from agent.operations.approving import MODES
 from agent.operations.arriving import SPARE_BYTES, Arrivals
 from agent.operations.errors import OperationError
+from agent.operations.requests import STORE
 from agent.operations.rights import require_push
 from agent.operations.workspace import Workspace, utc_now
 from agent.peers.errors import PeerError
@@ -53,7 +54,7 @@ class OfferJudge:
             return Problem(
                 "kind-refused", f"{here} takes pushes of one business only.", "Let an admin pull full backups instead."
             )
-        if offer.mode not in MODES:
+        if offer.mode not in (*MODES, STORE):
             return Problem("mode-refused", f"{here} does not take pushes in this mode.", "Push without it.")
         try:
             business = manifest.business

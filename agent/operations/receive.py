@@ -29,9 +29,11 @@ from agent.operations.errors import OperationError
 from agent.operations.giving import Giving
 from agent.operations.judging import OfferJudge
 from agent.operations.look import travelling
+from agent.operations.looking import LOOK, look_at
 from agent.operations.network import whereabouts
 from agent.operations.outcomes import settle
 from agent.operations.queue import Queue
+from agent.operations.requests import STORE
 from agent.operations.restores import apply_bundle, in_words, proved, totals
 from agent.operations.workspace import Workspace, utc_now
 from agent.peers.handler import Accept, Decision, Done, IncomingOffer, Part, Peer, Prepared, Refuse, Report
@@ -81,9 +83,13 @@ class Reception:
     async def offer(self, peer: Peer, offer: IncomingOffer) -> Decision:
         """Decide on an offer from its manifest: who made it, for whom, when, what it holds, and whether it fits."""
         manifest = offer.manifest
+        looked: str | None = None
         for record in await self._history.transfers(
             direction="received", bundle_id=manifest.bundle_id, peer=peer.node_id, limit=5
         ):
+            if record.mode == LOOK and offer.mode != STORE:
+                looked = record.id
+                continue
             if record.receipt is not None:
                 return Done(SignedReceipt.decode(record.receipt))
             if record.id == offer.transfer_id and record.error_code == CANCELLED:
@@ -100,6 +106,8 @@ class Reception:
         await self._begin(peer, offer)
         business = manifest.business.id if manifest.business else None
         await self.arrivals.forget_older(peer.node_id, business, manifest.bundle_id)
+        if looked is not None:
+            await self.arrivals.take_over(looked, offer.transfer_id)
         part = self.arrivals.expect(offer.transfer_id, manifest.bundle_id, offer.size)
         base = await first_kept(self._workspace, self._history, peer.node_id, offer.bases)
         return Accept(part, ask=await self.approvals.needed(peer, offer), base=base)
@@ -114,7 +122,7 @@ class Reception:
             TransferRecord(
                 id=offer.transfer_id,
                 direction="received",
-                mode="push",
+                mode=LOOK if offer.mode == STORE else "push",
                 kind=manifest.kind.value,
                 peer_node=peer.node_id,
                 peer_name=peer.name,
@@ -141,6 +149,8 @@ class Reception:
         await self.arrivals.arrived(offer.transfer_id)
         report("checking", 0, 0, "")
         bundle = await verify_bundle(part.path, verify_signature)
+        if offer.mode == STORE:
+            return await self._look(peer, offer, part, bundle, report)
         try:
             approval = await self.approvals.decide(peer, offer, bundle, report, self._queue.lock)
             async with self._queue.turn(lambda before: report("queued", 0, 0, f"{before} before it")):
@@ -193,6 +203,23 @@ class Reception:
         await self._keep(offer, part, bundle)
         await self.approvals.ended(offer, "applied")
         log.info("push applied", peer=peer.name, bundle=manifest.bundle_id, **counts)
+        return receipt
+
+    async def _look(
+        self, peer: Peer, offer: IncomingOffer, part: Incoming, bundle: VerifiedBundle, report: Report
+    ) -> SignedReceipt:
+        """Say what the bundle would do; it stays in the spool until it is pushed, or something newer comes."""
+        try:
+            async with self._queue.turn(lambda before: report("queued", 0, 0, f"{before} before it")):
+                seen = await look_at(self._workspace, self._history, bundle, peer.name, offer.transfer_id)
+        except (DatabaseError, EngineError, ProtocolError, TablesError, OperationError) as error:
+            receipt = self._receipt(bundle.manifest, "refused", {}, {}, str(error))
+            await self._end(offer, receipt, REFUSED, {}, error)
+            await part.discard()
+            return receipt
+        outcome: Outcome = "refused" if seen.refused else "stored"
+        receipt = self._receipt(bundle.manifest, outcome, seen.tables, seen.totals, seen.words)
+        await self._end(offer, receipt, REFUSED if seen.refused else DONE, seen.totals, None)
         return receipt
 
     async def _proof(self, bundle: VerifiedBundle, result: RestoreResult, approval: Approval) -> list[str]:

@@ -22,6 +22,8 @@ from certs import files
 WAITING, APPROVED, DECLINED, EXPIRED, DONE, FAILED = "waiting", "approved", "declined", "expired", "done", "failed"
 PushMode = Literal["newer", "bundle"]
 MODES: tuple[PushMode, ...] = ("newer", "bundle")
+STORE = "store"
+"""The mode of a push that only looks: it is planned over there and waits for the push itself (PEER.md)."""
 BUNDLE: PushMode = "bundle"
 """The mode of a push in which its rows win over those here."""
 LIFETIME = timedelta(days=2)

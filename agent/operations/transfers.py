@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from agent.archive.history import History, new_id
 from agent.archive.records import DONE, FAILED, INTERRUPTED, REFUSED, BackupRecord, TransferRecord
@@ -34,6 +35,7 @@ from protocol.messages import Receipt
 
 log = get_logger(__name__)
 
+SentMode = Literal["newer", "bundle", "store"]
 NOTE_SECONDS = 2.0
 RESUME_WITHIN = timedelta(hours=1)
 WAIT_SECONDS = 60.0
@@ -264,7 +266,7 @@ async def hand_over(
     record: BackupRecord,
     path: Path,
     *,
-    mode: PushMode,
+    mode: SentMode,
     patience: float,
     space_seconds: float = 0.0,
     progress: Progress,
@@ -319,7 +321,7 @@ async def _send(
     transfer: TransferRecord,
     path: Path,
     *,
-    mode: PushMode,
+    mode: SentMode,
     tell: Tell,
     space_seconds: float,
 ) -> Pushed:

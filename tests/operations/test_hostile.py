@@ -90,7 +90,7 @@ def test_offers(two: tuple[Laptop, Laptop]) -> None:
         "clock": changed(created=now + timedelta(hours=2)),
         "too-old": changed(created=now - timedelta(days=8)),
         "kind-refused": changed(kind=Kind.FULL, business=None),
-        "mode-refused": lambda offer: replace(offer, mode="store"),
+        "mode-refused": lambda offer: replace(offer, mode="local"),
         "device-quota": lambda offer: replace(offer, size=110_000_000_000),
     }
     for code, change_it in cases.items():

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 from aiohttp import web
 
-from agent.database.businesses import find_business
+from agent.database.businesses import Business, find_business
 from agent.engine.progress import Progress
 from agent.operations.comparing import Compared, compare_business
+from agent.operations.foreseeing import Foreseen, NoLooks, foresee, push_foreseen
 from agent.operations.glance import Glance
 from agent.operations.glance_memory import Checked
 from agent.operations.look import businesses
@@ -17,12 +20,21 @@ from agent.operations.pulling import pull
 from agent.operations.requests import LIFETIME, PushMode
 from agent.operations.transfers import PushDone, other_device, push
 from agent.operations.workspace import Workspace, utc_now
-from agent.web.api.errors import described
+from agent.web.api.errors import NotFound, described
+from agent.web.api.jobs import DONE
+from agent.web.pages.desk import Sheet
 from agent.web.pages.jobs import shown
 from agent.web.pages.parts import DESK, GLANCE, field, flag, fresh, require_typed
 from agent.web.pages.render import render, to
 from agent.web.pages.texts import text
+from certs.roster import Member
 from protocol.manifest import Kind
+
+LOOK = "done_look.html"
+LOOK_SECONDS = 900.0
+"""How long a look holds: after that the business is pushed as it is then."""
+LARGE = 64_000_000
+"""Bytes of a backup above which a look is not begun unasked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +46,16 @@ class Pushed:
     unproved: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What a second look brought: the other laptop's plan, or from one that makes none a comparison. ``first``: the
+    laptop's name has to be typed before the push."""
+
+    first: bool
+    foreseen: Foreseen | None
+    compared: Compared | None = None
+
+
 async def compared(workspace: Workspace, glance: Glance, business: str, device: str, progress: Progress) -> Compared:
     """Compare, and remember on the home page what was found."""
     node_id = other_device(workspace, device).node_id
@@ -43,7 +65,7 @@ async def compared(workspace: Workspace, glance: Glance, business: str, device: 
 
 
 async def look(request: web.Request) -> web.Response:
-    """The second look before a push: what, to whom, what differs now."""
+    """Before a push: what, to whom; its part that looks over there starts by itself, unless much would have to go."""
     workspace = fresh(request)
     member = other_device(workspace, request.query.get("device", ""))
     business = find_business(await businesses(workspace), request.query.get("business", ""))
@@ -51,7 +73,7 @@ async def look(request: web.Request) -> web.Response:
         before = await history.transfers(
             direction="sent", mode="push", peer=member.node_id, business=business.id, limit=1
         )
-        known = await history.transfers(direction="sent", mode="push", peer=member.node_id, state="done", limit=1)
+        made = await history.backups(kind=Kind.BUSINESS.value, business=business.id, limit=1)
     view = await request.app[GLANCE].current()
     device = next((each for each in view.devices if each.node_id == member.node_id), None)
     row = next((each for each in view.businesses if each.id == business.id), None)
@@ -62,8 +84,45 @@ async def look(request: web.Request) -> web.Response:
         "business": business,
         "device": device,
         "last": before[0] if before else None,
+        "large": made[0].size if made and made[0].size > LARGE else 0,
     }
-    return render("push.html", request, {**context, "first": not known})
+    return render("push.html", request, context)
+
+
+async def look_there(request: web.Request) -> web.StreamResponse:
+    """Start the second look: the other laptop plans the push, and says what would come of it."""
+    workspace, glance, desk = fresh(request), request.app[GLANCE], request.app[DESK]
+    business, device = await field(request, "business"), await field(request, "device")
+    member = other_device(workspace, device)
+    chosen = find_business(await businesses(workspace), business)
+    about = {"business": chosen, "member": member}
+
+    async def work(progress: Progress) -> Looked:
+        first = await _is_first(workspace, member)
+        try:
+            async with workspace.history() as history:
+                return Looked(first, await foresee(workspace, history, chosen.id, member.node_id, progress=progress))
+        except NoLooks:
+            return Looked(first, None, await compared(workspace, glance, chosen.id, member.node_id, progress))
+
+    sheet = next((each for each in desk.running() if each.template == LOOK and _about(each) == (chosen, member)), None)
+    if sheet is None:
+        title = text("push.title", business=chosen.name, device=member.name)
+        again = "/push?" + urlencode({"business": chosen.id, "device": member.node_id})
+        sheet = desk.start(title, LOOK, again, work, {**about, "inside": True, "again": again})
+    if "HX-Request" in request.headers:
+        return render("job_live.html", request, shown(sheet))
+    raise to(f"/jobs/{sheet.job.id}")
+
+
+def _about(sheet: Sheet) -> tuple[Any, Any]:
+    return sheet.about.get("business"), sheet.about.get("member")
+
+
+async def _is_first(workspace: Workspace, member: Member) -> bool:
+    """Whether nothing was pushed to that laptop from here before: then its name has to be typed."""
+    async with workspace.history() as history:
+        return not await history.transfers(direction="sent", mode="push", peer=member.node_id, state="done", limit=1)
 
 
 async def compare(request: web.Request) -> web.StreamResponse:
@@ -77,32 +136,30 @@ async def compare(request: web.Request) -> web.StreamResponse:
         "done_compare.html",
         "/",
         lambda progress: compared(workspace, glance, chosen.id, member.node_id, progress),
-        {"business": chosen, "member": member, "inside": await flag(request, "inside")},
+        {"business": chosen, "member": member},
     )
-    if "HX-Request" in request.headers:
-        return render("job_live.html", request, shown(sheet))
     raise to(f"/jobs/{sheet.job.id}")
 
 
 async def send(request: web.Request) -> web.StreamResponse:
-    """Push; afterwards both sides are compared."""
-    workspace, glance = fresh(request), request.app[GLANCE]
+    """Push what was looked at, or where that is long ago the business as it is now; then both sides are compared."""
+    workspace, glance, desk = fresh(request), request.app[GLANCE], request.app[DESK]
     member = other_device(workspace, await field(request, "device"))
     business = find_business(await businesses(workspace), await field(request, "business"))
-    if await flag(request, "first"):
+    if await _is_first(workspace, member):
         await require_typed(request, member.name)
     mode: PushMode = "bundle" if await flag(request, "replace") else "newer"
+    patience = LIFETIME.total_seconds()
+    foreseen = await _foreseen(request, business, member)
 
     async def work(progress: Progress) -> Any:
         async with workspace.history() as history:
-            done = await push(
-                workspace,
-                history,
-                business.id,
-                member.node_id,
-                mode=mode,
-                patience=LIFETIME.total_seconds(),
-                progress=progress,
+            done = await (
+                push_foreseen(workspace, history, foreseen, mode=mode, patience=patience, progress=progress)
+                if foreseen is not None
+                else push(
+                    workspace, history, business.id, member.node_id, mode=mode, patience=patience, progress=progress
+                )
             )
         await glance.look_again(member.node_id)
         try:
@@ -114,7 +171,7 @@ async def send(request: web.Request) -> web.StreamResponse:
                 raise
             return Pushed(done, None, found[1]["message"])
 
-    sheet = request.app[DESK].start(
+    sheet = desk.start(
         text("push.title", business=business.name, device=member.name),
         "done_push.html",
         "/",
@@ -122,6 +179,22 @@ async def send(request: web.Request) -> web.StreamResponse:
         {"business": business, "member": member},
     )
     raise to(f"/jobs/{sheet.job.id}")
+
+
+async def _foreseen(request: web.Request, business: Business, member: Member) -> Foreseen | None:
+    """The push that the form's look has made over there, if it is of now; looks that still go on are stopped."""
+    desk, now = request.app[DESK], asyncio.get_running_loop().time()
+    for sheet in desk.running():
+        if sheet.template == LOOK and _about(sheet) == (business, member):
+            await desk.jobs.cancel(sheet.job.id)
+    try:
+        job = desk.jobs.get(str((await request.post()).get("look", "")))
+    except NotFound:
+        return None
+    looked = job.result.foreseen if job.state == DONE and isinstance(job.result, Looked) else None
+    if looked is None or (looked.business.id, looked.member.node_id) != (business.id, member.node_id):
+        return None
+    return looked if now - looked.at < LOOK_SECONDS else None
 
 
 async def take(request: web.Request) -> web.StreamResponse:
@@ -141,4 +214,10 @@ async def take(request: web.Request) -> web.StreamResponse:
     raise to(f"/jobs/{sheet.job.id}")
 
 
-ROUTES = [web.get("/push", look), web.post("/push", send), web.post("/compare", compare), web.post("/pull", take)]
+ROUTES = [
+    web.get("/push", look),
+    web.post("/push", send),
+    web.post("/push/look", look_there),
+    web.post("/compare", compare),
+    web.post("/pull", take),
+]

@@ -20,6 +20,7 @@ FOR_ASSISTANTS = frozenset(
         (hdrs.METH_GET, "/events"),
         (hdrs.METH_GET, "/push"),
         (hdrs.METH_POST, "/push"),
+        (hdrs.METH_POST, "/push/look"),
         (hdrs.METH_POST, "/compare"),
         (hdrs.METH_GET, "/jobs/{id}"),
         (hdrs.METH_GET, "/jobs/{id}/events"),
@@ -34,7 +35,7 @@ FOR_ASSISTANTS = frozenset(
     }
 )
 # Of the jobs, those that an assistant may start are those that one may see and stop.
-JOBS_FOR_ASSISTANTS = frozenset({"done_push.html", "done_compare.html"})
+JOBS_FOR_ASSISTANTS = frozenset({"done_push.html", "done_look.html", "done_compare.html"})
 
 
 def check_role(request: web.Request, role: str, prefix: str) -> None:
