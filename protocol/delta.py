@@ -30,6 +30,7 @@ _SAME = struct.Struct(">I32s")
 _LIKE = struct.Struct(">IHIIIB32s")
 _LEVEL = 3
 _WINDOW_LOG = 24
+_TABLE_LOG = 15
 _PREFIX_BYTES = (1 << _WINDOW_LOG) - (4 << 20)
 _PREFIX_FRAMES = 64
 _CACHED = 8
@@ -268,8 +269,12 @@ def _piece(what: int, payload: bytes) -> bytes:
 
 
 def _compress(block: bytes, before: bytes) -> bytes:
-    window = max(10, min(_WINDOW_LOG, (len(block) + len(before)).bit_length()))
-    how = zstandard.ZstdCompressionParameters.from_level(_LEVEL, window_log=window)
+    size = (len(block) + len(before)).bit_length()
+    # With the level's own tables most of a prefix this long would be forgotten before the block begins.
+    table = max(_TABLE_LOG, min(_WINDOW_LOG, size) - 3)
+    how = zstandard.ZstdCompressionParameters.from_level(
+        _LEVEL, window_log=max(_TABLE_LOG, min(_WINDOW_LOG, size)), hash_log=table, chain_log=table
+    )
     prefix = zstandard.ZstdCompressionDict(before, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
     return zstandard.ZstdCompressor(compression_params=how, dict_data=prefix).compress(block)
 
