@@ -35,8 +35,8 @@ from protocol.manifest import BusinessRef, ColumnEntry, Kind, Manifest, Options,
 from protocol.seal import Signer
 from protocol.writer import BundleWriter
 
-# Frames in the making at once: one compressed while the next is read, on two cores.
-_FRAMES_AHEAD = 3
+# Frames in the making at once: enough that two threads have work while one is written to a slow disk.
+_FRAMES_AHEAD = 6
 _SECTIONS = {
     TableClass.BUSINESS: Section.BUSINESS,
     TableClass.DEVICE: Section.DEVICE,
@@ -257,9 +257,9 @@ async def _frames(
     loop = asyncio.get_running_loop()
     ahead: deque[asyncio.Future[EncodedFrame]] = deque()
 
-    def encode(entry: int, rows: int, block: bytes) -> EncodedFrame:
+    def encode(entry: int, block: bytes) -> EncodedFrame:
         try:
-            return encode_frame(entry, rows, block, compress=manifest.options.compress)
+            return encode_frame(entry, None, block, compress=manifest.options.compress)
         except FrameTooLarge as error:
             table = manifest.tables[entry].table
             raise RowTooLarge(f"The backup was stopped: table {table} has a row that is too long. {error}") from error
@@ -271,8 +271,8 @@ async def _frames(
             with translating(f"The backup of table {entry.table}"):
                 blocks = copy_blocks(snapshot.connection, _select(scope, entry))
                 try:
-                    async for block, rows in blocks:
-                        ahead.append(loop.run_in_executor(threads, encode, position, rows, block))
+                    async for block in blocks:
+                        ahead.append(loop.run_in_executor(threads, encode, position, block))
                         if len(ahead) >= _FRAMES_AHEAD:
                             yield await ahead.popleft()
                 finally:

@@ -78,8 +78,8 @@ async def write_undo(
         await sink.write(writer.header())
         for index, entry in enumerate(manifest.tables):
             query = recorder.query(schema.tables[entry.table])
-            async for block, rows in copy_blocks(connection, query):
-                frame = await asyncio.to_thread(encode_frame, index, rows, block, compress=True)
+            async for block in copy_blocks(connection, query):
+                frame = await asyncio.to_thread(encode_frame, index, None, block, compress=True)
                 await sink.write(writer.frame(frame))
         await sink.write(await asyncio.to_thread(writer.seal, keeper.origin.sign, keeper.origin.certificate))
     return manifest

@@ -128,8 +128,8 @@ async def test_blocks_end_with_rows(shop: Database, block_bytes: int) -> None:
         assert not connection.is_closed()
     finally:
         await connection.close()
-    assert all(block.endswith(b"\n") and block.count(b"\n") == rows for block, rows in blocks)
-    lines = b"".join(block for block, _ in blocks).split(b"\n")[:-1]
+    assert all(block.endswith(b"\n") for block in blocks)
+    lines = b"".join(blocks).split(b"\n")[:-1]
     assert [int(line.split(b"\t")[0]) for line in lines] == list(range(1, 3001))
 
 
@@ -137,7 +137,7 @@ async def test_a_long_row_makes_a_longer_block(shop: Database) -> None:
     query = "SELECT repeat('x', CASE n WHEN 500 THEN 400000 ELSE 10 END) FROM generate_series(1, 1000) n"
     connection = await connect(shop.dsn)
     try:
-        blocks = [block async for block, _ in copy_blocks(connection, query, block_bytes=100_000)]
+        blocks = [block async for block in copy_blocks(connection, query, block_bytes=100_000)]
     finally:
         await connection.close()
     assert sum(len(block) for block in blocks) == 999 * 11 + 400_001

@@ -58,9 +58,17 @@ def test_wrong_row_count_is_not_encoded(block: bytes) -> None:
         encode_frame(0, 2, block, compress=True)
 
 
-def test_frame_without_rows_is_not_encoded() -> None:
+@pytest.mark.parametrize("rows", [0, None])
+def test_frame_without_rows_is_not_encoded(rows: int | None) -> None:
     with pytest.raises(WrongRowCount):
-        encode_frame(0, 0, b"", compress=True)
+        encode_frame(0, rows, b"", compress=True)
+
+
+def test_rows_are_counted_where_nobody_did() -> None:
+    frame = encode_frame(0, None, b"a\nb\n", compress=False)
+    assert frame == encode_frame(0, 2, b"a\nb\n", compress=False)
+    with pytest.raises(WrongRowCount):
+        encode_frame(0, None, b"a\nb", compress=False)
 
 
 def test_large_block_is_not_encoded() -> None:
