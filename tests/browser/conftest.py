@@ -81,7 +81,8 @@ def reader() -> Iterator[Reader]:
 
 @pytest.fixture(scope="module")
 def stage(module_shops: Shops, reader: Reader) -> Iterator[Stage]:
-    office, kitchen = module_shops.laptop("laptop-office-001", "shop"), module_shops.laptop("laptop-kitchen-002")
+    office = apart(lambda: module_shops.laptop("laptop-office-001", "shop"))
+    kitchen = apart(lambda: module_shops.laptop("laptop-kitchen-002"))
     module_shops.shop(office, kitchen)
     with ExitStack() as stack:
         agents = []
