@@ -87,6 +87,10 @@ async def doctor(workspace: Workspace, device: str | None = None, *, within: flo
         workspace.store.clock(),
         active=shop.roster.trusts(own),
     )
+    try:
+        workspace.clones.require_clear(own)
+    except PeerError as error:
+        diagnosis.findings.append(Finding(error.code, "", str(error), error.hint))
     async with network(workspace) as net:
         found = await survey.look()
         active = [member for member in others if member.active]

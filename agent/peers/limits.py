@@ -39,8 +39,9 @@ class ClientLimits:
     """For the answer to a small request."""
     idle_seconds: float = 25.0
     """A transfer that does not move for this long counts as broken."""
-    retry_seconds: float = 300.0
-    """How long a broken transfer is tried again without any byte more getting through."""
+    retry_seconds: float = 3600.0
+    """How long a broken transfer is tried again without any byte more getting through: longer than a lid stays closed
+    at lunch."""
     first_pause: float = 0.25
     longest_pause: float = 10.0
     """Between tries the pause doubles from the first to the longest."""
