@@ -73,11 +73,13 @@ class Archive:
         """A writer with the same promises for a file of the user's choice (``--output``).
 
         Where ``path`` is a folder, :meth:`Writer.commit` needs a name; otherwise the file takes the name of ``path``,
-        which must not exist.
+        which must not exist. What an ``encoder`` seals is called ``.age`` in any case.
         """
         path = path.expanduser().absolute()
         if path.is_dir():
             return Writer(self.home, path, expected=expected, encoder=encoder)
+        if encoder is not None and path.suffix != files.SEALED_SUFFIX:
+            path = path.with_name(path.name + files.SEALED_SUFFIX)
         return Writer(self.home, path.parent, target=path, expected=expected, encoder=encoder)
 
     async def adopt(self, source: Path, kind: str, name: str) -> Path:

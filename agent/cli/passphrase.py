@@ -43,6 +43,23 @@ async def passphrase(session: Session, file: Path | None, *, new: bool = False) 
     )
 
 
+def leaving_options(body: F) -> F:
+    """The options of what writes a file that leaves the laptop: ``--plain``, ``--passphrase`` and its file."""
+    plain = click.option("--plain", is_flag=True, help="Do not seal it: whoever gets hold of it can read it.")
+    by_passphrase = click.option(
+        "--passphrase", "by_passphrase", is_flag=True, help="Seal it with a passphrase instead of the shop's keys."
+    )
+    decorated: F = plain(by_passphrase(passphrase_option(body)))
+    return decorated
+
+
+async def new_passphrase(session: Session, plain: bool, by_passphrase: bool, file: Path | None) -> str | None:
+    """The passphrase to seal with, as :func:`leaving_options` asked; None where there is to be none."""
+    if plain and (by_passphrase or file is not None):
+        raise click.UsageError("Say --plain or --passphrase, not both.")
+    return await passphrase(session, file, new=True) if by_passphrase or file is not None else None
+
+
 def asker(session: Session, file: Path | None) -> Callable[[str], Awaitable[str]]:
     """Asks for the passphrase that opens a sealed file, in given words; from the file or the environment first."""
 

@@ -112,7 +112,8 @@ class SmbDelivery:
                     if error.ntstatus in _NOT_FOUND:
                         raise BadPlaceError(f"{self.where} is not there.", "Correct the address.") from None
                     raise
-                kept = [Kept(each.name, each.stat().st_size) for each in found if is_backup(each.name)]
+                # What the listing told: `each.stat()` would ask anew, over a connection of its own.
+                kept = [Kept(each.name, each.smb_info.end_of_file) for each in found if is_backup(each.name)]
             return tuple(sorted(kept, key=lambda each: each.name))
 
         return await in_thread(work)

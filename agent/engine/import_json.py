@@ -16,6 +16,7 @@ from agent.engine.import_errors import FileChanged
 from agent.engine.import_plan import ImportOptions, ImportPlan, Route, plan_import
 from agent.engine.import_survey import Survey, column_reader
 from agent.engine.progress import Progress, Step, silent
+from agent.reading import Opener, plainly
 from agent.tables.infer import Classification
 from agent.tables.schema import Schema
 from protocol.errors import FrameTooLarge, OutOfOrder, WrongRowCount
@@ -53,6 +54,7 @@ class Looked:
     metadata: Metadata
     checksums: Mapping[str, str]
     checked: bool
+    opener: Opener = plainly
 
 
 async def look_at_file(
@@ -64,6 +66,7 @@ async def look_at_file(
     options: ImportOptions = ImportOptions(),  # noqa: B008 - frozen
     limits: FileLimits = DEFAULT_FILE_LIMITS,
     progress: Progress = silent,
+    opener: Opener = plainly,
 ) -> Looked:
     """Read the whole file, check its checksum and every value against the live schema, and plan its bundle.
 
@@ -76,7 +79,7 @@ async def look_at_file(
     def look(data: bytes) -> None:
         survey.take(reader.feed(data) if data else reader.close())
 
-    async for data in _chunks(path):
+    async for data in _chunks(path, opener):
         await asyncio.to_thread(look, data)
         progress(Step("reading", survey.rows))
     assert survey.metadata is not None
@@ -95,7 +98,7 @@ async def look_at_file(
             f"There is nothing to import from {path.name}: no row of it belongs here.",
             "Choose another backup of the platform.",
         )
-    return Looked(path, plan, survey.metadata, reader.checksums, BUSINESS in survey.metadata.checksums)
+    return Looked(path, plan, survey.metadata, reader.checksums, BUSINESS in survey.metadata.checksums, opener)
 
 
 async def write_bundle(
@@ -130,9 +133,9 @@ async def write_bundle(
     return BackupResult(manifest, size, raw, monotonic() - started)
 
 
-async def _chunks(path: Path) -> AsyncGenerator[bytes, None]:
+async def _chunks(path: Path, opener: Opener) -> AsyncGenerator[bytes, None]:
     """The file's bytes, then b"" once."""
-    file = await asyncio.to_thread(path.open, "rb")
+    file = await asyncio.to_thread(opener, path)
     try:
         while True:
             data = await asyncio.to_thread(file.read, _CHUNK_BYTES)
@@ -157,7 +160,7 @@ async def _frames(looked: Looked, schema: Schema, limits: FileLimits) -> AsyncGe
         blocks = rows.take(reader.feed(data) if data else reader.close(), final=not data)
         return [_frame(looked.plan.manifest, *block) for block in blocks]
 
-    async for data in _chunks(looked.path):
+    async for data in _chunks(looked.path, looked.opener):
         for frame in await asyncio.to_thread(encode, data):
             yield frame
     if reader.checksums != looked.checksums:

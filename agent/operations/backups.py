@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from agent.archive.history import History
 from agent.archive.records import BackupRecord
@@ -15,6 +16,17 @@ from agent.engine.progress import Progress, silent
 from agent.operations.workspace import Workspace, utc_now
 from protocol.manifest import Kind, Manifest
 from protocol.names import bundle_name
+
+if TYPE_CHECKING:
+    from agent.sealing.age import Lock
+    from agent.sealing.stream import Sealer
+
+
+def sealer(lock: Lock) -> Sealer:
+    """What seals a file while it is written."""
+    from agent.sealing.stream import Sealer  # only here: a backup into the archive starts without it
+
+    return Sealer(lock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +48,8 @@ class BackupMade:
             "tables": manifest.table_count,
             "rows": manifest.total_rows,
             "stubs": sum(entry.rows for entry in manifest.tables if entry.stub),
-            "bytes": self.result.bytes,
+            "bytes": self.record.size,
+            "sealed": self.file.name.endswith(".age"),
             "raw_bytes": self.result.raw_bytes,
             "seconds": round(self.result.seconds, 3),
             "sha256": self.record.checksum,
@@ -71,9 +84,11 @@ async def make_backup(
     request: BackupRequest,
     *,
     output: Path | None = None,
+    lock: Lock | None = None,
     progress: Progress = silent,
 ) -> BackupMade:
-    """Back up and record it. ``output`` is a file (that must not exist) or folder instead of the archive.
+    """Back up and record it. ``output`` is a file (that must not exist) or folder instead of the archive, where it is
+    sealed with ``lock`` if there is one; the archive's own seal is the archive's affair.
 
     Raises errors of ``agent.database``, ``agent.engine`` and ``agent.archive``; then there is no file and no record.
     """
@@ -81,7 +96,8 @@ async def make_backup(
 
     def open_sink(manifest: Manifest) -> _FileSink:
         archive = workspace.archive
-        writer = archive.outside(output) if output else archive.writer(manifest.kind.value)
+        encoder = sealer(lock) if lock is not None else None
+        writer = archive.outside(output, encoder=encoder) if output else archive.writer(manifest.kind.value)
         sinks.append(_FileSink(writer, bundle_name(manifest)))
         return sinks[-1]
 

@@ -19,9 +19,10 @@ from agent.log import get_logger
 from agent.operations.bringing import clear_brought
 from agent.operations.errors import OperationError
 from agent.operations.inspect import inspect_bundle
-from agent.operations.keys import recipients_for
+from agent.operations.keys import NoRecipient, recipients_for
 from agent.operations.passphrases import check
 from agent.operations.workspace import Workspace, utc_now
+from agent.reading import size_of
 from agent.sealing.age import SUFFIX, Lock, is_sealed, seal_file
 from protocol.manifest import Manifest
 
@@ -29,14 +30,6 @@ log = get_logger(__name__)
 
 POLL_SECONDS = 5.0
 SWEEP_SECONDS = 3600.0
-
-
-class NoRecipient(OperationError):
-    code = "no-recipient"
-    hint = (
-        "Make the shop's recovery key with `backroom keys make`, or give a passphrase with --passphrase; "
-        "--plain delivers it readable by anyone who gets hold of it."
-    )
 
 
 class DamagedBundle(OperationError):
@@ -96,19 +89,22 @@ async def queue_delivery(
     """Check the bundle, seal it, and keep it in the queue. Says before that what would be too large.
 
     Sealed to the place's recipients, else the shop's; by ``passphrase`` where one is given; not at all where ``plain``
-    or where the file is sealed already. The same delivery that waits already is taken up again.
+    or where the file was sealed elsewhere. A bundle of a sealed archive is sealed anew, for who may open it there. The
+    same delivery that waits already is taken up again.
     Raises :class:`NoRecipient`, ``DeliveryError``, ``SealingError``.
     """
     settings = find_place(to, workspace.config.delivery)
     place = open_place(settings)
     box = outbox(workspace)
-    sealed_already = await asyncio.to_thread(is_sealed, path)
+    opens = await asyncio.to_thread(workspace.bundle_files.opens, path)
+    in_archive_seal = opens and await asyncio.to_thread(is_sealed, path)
+    sealed_already = not opens
     manifest = None if sealed_already else await _manifest(workspace, path)
     lock = None
     if not sealed_already and not plain and not (settings.plain and passphrase is None):
         recipients = () if passphrase else await asyncio.to_thread(recipients_for, workspace, settings)
         if not recipients and not passphrase:
-            raise NoRecipient("Nobody is set up who could open it, and nothing leaves this laptop readable by itself.")
+            raise NoRecipient
         lock = Lock(recipients, check(passphrase) if passphrase else None)
     sealed = lock.describe() if lock else "sealed before" if sealed_already else "plain"
     if manifest is not None and passphrase is None:
@@ -117,13 +113,15 @@ async def queue_delivery(
                 return await asyncio.to_thread(box.retry, waiting, utc_now())
     job_id, folder = await asyncio.to_thread(box.prepare)
     try:
-        name = path.name + (SUFFIX if lock else "")
+        name = (path.name.removesuffix(SUFFIX) if in_archive_seal else path.name) + (SUFFIX if lock else "")
         path = await asyncio.to_thread(path.absolute)
-        file = path
-        if lock is not None:
-            file = folder / "sealed"
-            size = (await asyncio.to_thread(path.stat)).st_size
-            await seal_file(path, file, lock, lambda done: progress(Step("sealing", done, size, path.name, BYTES)))
+        file, opener = path, workspace.bundle_files.open
+        if lock is not None or in_archive_seal:
+            file = folder / ("sealed" if lock else "plain")
+            size = await asyncio.to_thread(size_of, path, opener)
+            await seal_file(
+                path, file, lock, lambda done: progress(Step("sealing", done, size, path.name, BYTES)), opener=opener
+            )
         now = utc_now()
         job = Job(
             id=job_id,
@@ -131,7 +129,7 @@ async def queue_delivery(
             place=to,
             kind=place.kind,
             where=place.where,
-            file=file.name if lock else str(file),
+            file=file.name if file.parent == folder else str(file),
             name=name,
             size=(await asyncio.to_thread(file.stat)).st_size,
             sha256=await workspace.archive.checksum(file),

@@ -9,22 +9,38 @@ from pathlib import Path
 
 from agent.config import change
 from agent.config_delivery import DeliverySettings
-from agent.operations.passphrases import opened
+from agent.operations.errors import OperationError
+from agent.operations.passphrases import check, opened
 from agent.operations.workspace import Workspace
 from agent.sealing.age import (
     Keys,
+    Lock,
     check_recipient,
     identities_in,
     is_sealed,
     needs_passphrase,
     recipients_of,
 )
-from agent.sealing.errors import KeyNeededError
+from agent.sealing.errors import KeyNeededError, NotSealedError
 from agent.sealing.recovery import RecoveryKey
 from certs.errors import Malformed
 from certs.kit import MAX_KIT, Kit
 
 _MOST = MAX_KIT + 64 * 1024
+
+
+class NoRecipient(OperationError):
+    """Something is about to leave the laptop and nobody could open it, were it sealed."""
+
+    code = "no-recipient"
+    hint = (
+        "Make the recovery kit with `backroom identity export FILE` (or the key alone with `backroom keys make`), or "
+        "give a passphrase with --passphrase; --plain leaves it readable to anyone who gets hold of it."
+    )
+
+    def __init__(self) -> None:
+        super().__init__("Nobody is set up who could open it, and nothing leaves this laptop readable by itself.")
+
 
 Ask = Callable[[str], Awaitable[str]]
 """Asks a person (or the environment) for a passphrase; the words say what for."""
@@ -89,6 +105,21 @@ def shop_recipients(workspace: Workspace) -> tuple[str, ...]:
     return recipients_of((*((recovery,) if recovery else ()), *workspace.config.age_recipients))
 
 
+async def lock_for_leaving(workspace: Workspace, *, plain: bool = False, passphrase: str | None = None) -> Lock | None:
+    """What a file that leaves the shop's laptops is sealed with: a passphrase, else the shop's recipients.
+
+    None where ``plain``. Raises :class:`NoRecipient` and ``WeakPassphraseError``.
+    """
+    if plain:
+        return None
+    if passphrase is not None:
+        return Lock((), check(passphrase))
+    recipients = await asyncio.to_thread(shop_recipients, workspace)
+    if not recipients:
+        raise NoRecipient
+    return Lock(recipients)
+
+
 def recipients_for(workspace: Workspace, place: DeliverySettings) -> tuple[str, ...]:
     """The place's own recipients, else the shop's. Blocking. The recovery key is among them wherever there is one."""
     recovery = recovery_key(workspace).recipient()
@@ -106,7 +137,10 @@ async def unlock(workspace: Workspace, path: Path, ask: Ask, *, identity: Path |
     files = workspace.bundle_files
     if not await asyncio.to_thread(is_sealed, path) or await asyncio.to_thread(files.opens, path):
         return
-    keys = await _keys(workspace, path, ask, identity)
+    try:
+        keys = await _keys(workspace, path, ask, identity)
+    except NotSealedError:
+        return  # half a header: whoever reads the file finds the damage and names it
     await asyncio.to_thread(files.unlock, path, keys)
 
 

@@ -21,10 +21,11 @@ from agent.engine.export_json import ExportResult, export_json
 from agent.engine.import_json import Live, Looked, look_at_file, write_bundle
 from agent.engine.import_plan import ImportOptions
 from agent.engine.progress import Progress, silent
-from agent.operations.backups import backup_record
+from agent.operations.backups import backup_record, sealer
 from agent.operations.errors import OperationError
 from agent.operations.inspect import known_as
 from agent.operations.workspace import Workspace, utc_now
+from agent.sealing.age import Lock
 from agent.tables.infer import classify
 from certs.identity import verify_signature
 from protocol.manifest import Manifest
@@ -38,11 +39,12 @@ class FileUnreadable(OperationError):
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """A finished export. ``known`` is how this laptop knows the bundle's maker (see ``inspect``)."""
+    """A finished export, ``size`` bytes. ``known`` is how this laptop knows the bundle's maker (see ``inspect``)."""
 
     file: Path
     manifest: Manifest
     result: ExportResult
+    size: int
     sha256: str
     known: str
 
@@ -51,8 +53,9 @@ class Exported:
         return {
             "file": str(self.file),
             "format": "json",
-            "compressed": self.file.name.endswith(".gz"),
-            "bytes": self.result.bytes,
+            "compressed": self.file.name.removesuffix(".age").endswith(".gz"),
+            "sealed": self.file.name.endswith(".age"),
+            "bytes": self.size,
             "sha256": self.sha256,
             "bundle_id": self.manifest.bundle_id,
             "kind": self.manifest.kind.value,
@@ -66,18 +69,25 @@ class Exported:
 
 
 async def export_bundle(
-    workspace: Workspace, path: Path, *, output: Path | None = None, compress: bool = True, progress: Progress = silent
+    workspace: Workspace,
+    path: Path,
+    *,
+    output: Path | None = None,
+    compress: bool = True,
+    lock: Lock | None = None,
+    progress: Progress = silent,
 ) -> Exported:
     """Write the bundle at ``path`` as a platform backup file: into the present folder, or as ``output`` (a folder, or a
-    file that does not exist; a name that ends in ``.json`` means no compression).
+    file that does not exist; a name that ends in ``.json`` means no compression), sealed with ``lock`` if there is one.
 
     Raises ``protocol.errors.BundleError`` for a damaged bundle and errors of ``agent.engine`` and ``agent.archive``;
     then there is no file. Whose bundle it is does not matter: nothing is restored.
     """
     bundle = await verify_bundle(path, verify_signature, opener=workspace.bundle_files.open)
-    compress = compress and not (output is not None and output.suffix == ".json")
+    compress = compress and not (output is not None and output.name.removesuffix(".age").endswith(".json"))
     home = workspace.home.ensure()
-    async with workspace.archive.outside(output or Path.cwd()) as writer:
+    encoder = sealer(lock) if lock is not None else None
+    async with workspace.archive.outside(output or Path.cwd(), encoder=encoder) as writer:
         result = await export_json(
             bundle,
             workspace.catalogue(),
@@ -88,7 +98,7 @@ async def export_bundle(
             progress=progress,
         )
         file = await writer.commit(bundle_name(bundle.manifest, ".json.gz" if compress else ".json"))
-    return Exported(file, bundle.manifest, result, writer.sha256, known_as(workspace, bundle.signer))
+    return Exported(file, bundle.manifest, result, writer.size, writer.sha256, known_as(workspace, bundle.signer))
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +159,8 @@ async def import_file(
     started = monotonic()
     live, origin = await live_database(workspace), workspace.origin()
     try:
-        looked = await look_at_file(path, live, origin, now=utc_now, options=options, progress=progress)
+        opener = workspace.bundle_files.open
+        looked = await look_at_file(path, live, origin, now=utc_now, options=options, progress=progress, opener=opener)
         manifest = looked.plan.manifest
         record = await history.backup(manifest.bundle_id)
         if record is not None:

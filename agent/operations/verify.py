@@ -26,6 +26,7 @@ from agent.tables.schema import Schema
 from certs.errors import TrustError
 from certs.identity import verify_signature
 from protocol.errors import ProtocolError
+from protocol.manifest import Kind
 
 EVERY = timedelta(days=30)
 
@@ -159,7 +160,9 @@ async def _verify(
             problem, code = "It is another bundle than the one that the history means.", "wrong-bundle"
         if deep and not problem:
             same = schema is not None and schema.fingerprint() == bundle.manifest.schema_fingerprint
-            edges = bundle_edges(bundle.manifest, schema) if schema is not None and same else ()
+            # What an undo bundle holds is rows as they were, and not what they refer to.
+            closed = same and bundle.manifest.kind is not Kind.UNDO
+            edges = bundle_edges(bundle.manifest, schema) if schema is not None and closed else ()
             looked = await asyncio.to_thread(look_into, path, edges, progress=progress, opener=opener)
             if looked.problems:
                 problem, code = "; ".join(looked.problems[:10]), "not-closed"

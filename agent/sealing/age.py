@@ -13,10 +13,12 @@ from typing import BinaryIO, TypeVar
 
 import pyrage
 
+from agent.reading import Opener, plainly
 from agent.sealing.errors import BadKeyError, DamagedSealError, KeyNeededError, WrongKeyError
 from agent.sealing.passphrase import VERSION, opened_blocks, read_header, sealed_blocks
 
 SUFFIX = ".age"
+_COPY = 1 << 20
 Told = Callable[[int], None]
 T = TypeVar("T")
 
@@ -127,12 +129,23 @@ def unseal(source: BinaryIO, target: BinaryIO, keys: Keys) -> None:
         raise DamagedSealError("The sealed file was cut short or changed.") from None
 
 
-async def seal_file(source: Path, target: Path, lock: Lock, told: Told | None = None) -> None:
+async def seal_file(
+    source: Path, target: Path, lock: Lock | None, told: Told | None = None, *, opener: Opener = plainly
+) -> None:
     """Seal ``source`` into the new file ``target``: complete, synced and mode 0600, or not there.
 
-    ``told`` is called (in a thread) with the bytes read so far. Raises :class:`SealingError` and ``OSError``.
+    Without ``lock`` it is copied as ``opener`` reads it. ``told`` is called (in a thread) with the bytes read so far.
+    Raises :class:`SealingError` and ``OSError``.
     """
-    await _whole_file(source, target, told, lambda reader, writer: seal(reader, writer, lock))
+
+    def work(reader: BinaryIO, writer: BinaryIO) -> None:
+        if lock is not None:
+            seal(reader, writer, lock)
+            return
+        while data := reader.read(_COPY):
+            writer.write(data)
+
+    await _whole_file(source, target, told, work, opener)
 
 
 async def unseal_file(source: Path, target: Path, keys: Keys, told: Told | None = None) -> None:
@@ -141,14 +154,18 @@ async def unseal_file(source: Path, target: Path, keys: Keys, told: Told | None 
 
 
 async def _whole_file(
-    source: Path, target: Path, told: Told | None, work: Callable[[BinaryIO, BinaryIO], None]
+    source: Path,
+    target: Path,
+    told: Told | None,
+    work: Callable[[BinaryIO, BinaryIO], None],
+    opener: Opener = plainly,
 ) -> None:
     stopped = threading.Event()
 
     def run() -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         try:
-            with source.open("rb") as reader, os.fdopen(os.open(target, flags, 0o600), "wb") as writer:
+            with opener(source) as reader, os.fdopen(os.open(target, flags, 0o600), "wb") as writer:
                 work(_Watched(reader, told, stopped), writer)  # type: ignore[arg-type] # reads and seeks, no more
                 writer.flush()
                 os.fsync(writer.fileno())

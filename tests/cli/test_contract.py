@@ -155,7 +155,9 @@ def test_the_data_folder_from_option_or_environment(
 
 MISTAKES: dict[str, tuple[str, str]] = {
     "backup --business nobody": ("no-such-business", "nobody"),
-    "backup --full --output /nowhere/at/all/x.bundle": ("", "/nowhere/at/all"),
+    "backup --full --plain --output /nowhere/at/all/x.bundle": ("", "/nowhere/at/all"),
+    "backup --full --output /tmp": ("no-recipient", "nothing leaves this laptop readable"),
+    "restore smb://127.0.0.1:9/share/x.bundle --yes": ("unreachable", "127.0.0.1"),
     "push nobody nowhere": ("", "nowhere"),
     "pull nowhere --full": ("", "nowhere"),
     "push nobody laptop-office-001": ("wrong-device", "this laptop"),

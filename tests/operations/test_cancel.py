@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.sealing.age import new_identity
 from tests.support.agents import Laptop, Shops, ended, wait_until
 
 
@@ -44,6 +45,7 @@ def office(shops: Shops) -> Laptop:
 def test_a_backup_an_export_and_a_delivery_that_are_stopped(office: Laptop, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
+    office.do("keys", "add", new_identity()[1])  # what leaves is sealed
     made = office.do("backup", "--full", "--no-compress")
     before = everything(office)
 

@@ -16,6 +16,7 @@ from sqlalchemy import event
 from agent.archive.errors import NoSuchRecordError
 from agent.archive.history import History, new_id
 from agent.archive.records import RestoreRecord, TransferRecord
+from agent.config import change
 from agent.home import HomeBusyError
 from agent.operations.care import GONE, follow_renames, look_over, note, pin, rebuild, untrash
 from agent.operations.deliveries import drop, queue_delivery
@@ -27,12 +28,16 @@ from certs.identity import Identity
 from protocol.manifest import Kind
 from tests.support.archives import NOON, keep, many, workspace_at
 
+in_both = pytest.mark.parametrize("workspace", ["plain archive", "sealed archive"], indirect=True)
 END = NOON + timedelta(days=60)
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    return workspace_at(tmp_path / "home")
+def workspace(request: pytest.FixtureRequest, tmp_path: Path) -> Workspace:
+    made = workspace_at(tmp_path / "home")
+    if getattr(request, "param", "") == "sealed archive":
+        change(made.home, encrypt_archive=True)
+    return Workspace(made.home)
 
 
 @pytest.fixture
@@ -42,13 +47,14 @@ async def history(workspace: Workspace) -> AsyncIterator[History]:
 
 
 def files(workspace: Workspace) -> set[str]:
-    return {path.name for path in workspace.home.archive.rglob("*.bundle") if path.parent.name != "trash"}
+    return {path.name for path in workspace.home.archive.rglob("*.bundle*") if path.parent.name != "trash"}
 
 
 def trash(workspace: Workspace) -> set[str]:
-    return {path.stem for path in (workspace.home.archive / "trash").glob("*")}
+    return {path.name.partition(".")[0] for path in (workspace.home.archive / "trash").glob("*")}
 
 
+@in_both
 async def test_check_sees_every_way_in_which_files_and_records_part(workspace: Workspace, history: History) -> None:
     kept, lost, moved, stray = await many(workspace, history, 4)
     archive = workspace.home.archive
@@ -67,6 +73,7 @@ async def test_check_sees_every_way_in_which_files_and_records_part(workspace: W
     assert seen.as_dict()["whole"] is False
 
 
+@in_both
 async def test_a_lost_history_comes_back_from_the_bundles(workspace: Workspace) -> None:
     async with workspace.history() as history:
         made = await many(workspace, history, 3)
@@ -88,6 +95,7 @@ async def test_a_lost_history_comes_back_from_the_bundles(workspace: Workspace) 
         assert (await look_over(workspace, history)).whole
 
 
+@in_both
 async def test_a_rebuild_believes_no_damaged_file_and_forgets_no_gone_one(
     workspace: Workspace, history: History
 ) -> None:
@@ -120,6 +128,7 @@ async def test_notes_and_pins(workspace: Workspace, history: History) -> None:
         await pin(history, "nothing", pinned=True)
 
 
+@in_both
 async def test_pruning_moves_to_the_trash_and_empties_it_days_later(workspace: Workspace, history: History) -> None:
     made = await many(workspace, history, 60)
     plan = await plan_prune(workspace, history, now=END, zone=UTC)
@@ -148,6 +157,7 @@ async def test_pruning_moves_to_the_trash_and_empties_it_days_later(workspace: W
     assert len(await history.backups(removed=None)) == 60
 
 
+@in_both
 async def test_what_waits_to_be_delivered_stays(workspace: Workspace, history: History, tmp_path: Path) -> None:
     await many(workspace, history, 40)
     first, *_ = (await plan_prune(workspace, history, now=END, zone=UTC)).removals
@@ -162,6 +172,7 @@ async def test_what_waits_to_be_delivered_stays(workspace: Workspace, history: H
     assert first.record.id in {item.record.id for item in (await plan_prune(workspace, history, now=END)).removals}
 
 
+@in_both
 async def test_names_and_file_times_decide_nothing(workspace: Workspace, history: History) -> None:
     made = await many(workspace, history, 40)
     wanted = [item.record.id for item in (await plan_prune(workspace, history, now=END, zone=UTC)).removals]
@@ -244,6 +255,7 @@ async def test_one_prune_at_a_time(workspace: Workspace, history: History) -> No
         await prune(workspace, history)
 
 
+@in_both
 async def test_verify_keeps_what_held_and_what_did_not(workspace: Workspace, history: History) -> None:
     good, bad, gone = await many(workspace, history, 3)
     path = workspace.home.archive / bad.path
@@ -271,6 +283,7 @@ async def test_verify_keeps_what_held_and_what_did_not(workspace: Workspace, his
     assert [record.id for _, record in due if record] == [gone.id]
 
 
+@in_both
 async def test_one_corrupt_byte_in_any_of_200_places_is_found_and_named(workspace: Workspace, history: History) -> None:
     made = await many(workspace, history, 5)
     chance = random.Random(7)

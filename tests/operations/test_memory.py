@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
+from agent.sealing.age import new_identity
 from tests.support.agents import Laptop, Shops, ended
 
 GROWTH, LIMIT = 30 << 20, 200 << 20
@@ -66,7 +67,11 @@ def measure(shops: Shops, scale: int) -> dict[str, int]:
         watch = Watch(agent.process)
         peaks["push"] = peak(office, "push", "Restaurant ABC", sales.name, "--no-compress")
         peaks["agent"] = watch.stop()
-    file = office.home / "full.bundle"
+    identity, recipient = new_identity()
+    (office.home / "identity.txt").write_text(f"{identity}\n")
+    office.do("keys", "add", recipient)
+    file = office.home / "full.bundle.age"
     peaks["backup"] = peak(office, "backup", "--full", "--no-compress", "--output", str(file))
-    peaks["restore"] = peak(sales, "restore", str(file), "--yes", "--conflicts", "newer")
+    opening = ("--identity", str(office.home / "identity.txt"))
+    peaks["restore"] = peak(sales, "restore", str(file), "--yes", "--conflicts", "newer", *opening)
     return peaks

@@ -351,7 +351,9 @@ def test_a_repaired_laptop_is_itself_again(shops: Shops, tmp_path: Path) -> None
     weak = office.cli("identity", "export", str(kit), env=env({"BACKROOM_PASSPHRASE": "short"}))
     assert weak.error["code"] == "weak-passphrase"
     assert not kit.exists()
-    assert office.do("identity", "export", str(kit), env=env(SECRET))["authority"]
+    made = office.do("identity", "export", str(kit), env=env(SECRET))
+    assert made["authority"]
+    assert made["recovery"] == office.do("keys", "show")["recovery"]  # there was none: the kit made it
     assert kit.stat().st_mode & 0o777 == 0o600
     assert office.cli("identity", "export", str(kit), env=env(SECRET)).error["code"] == "file-exists"
     backup = office.do("backup", "--full-device", "--output", str(tmp_path / "device.bundle"))
@@ -372,7 +374,12 @@ def test_a_repaired_laptop_is_itself_again(shops: Shops, tmp_path: Path) -> None
     assert repaired.do("status")["name"] == office.name
     empty = shops.database("platform", "nobody")
     change(Home(repaired.home), database_url=empty.dsn)
-    assert repaired.do("restore", backup["file"], "--yes")["inserted"] > 500
+    assert backup["sealed"]
+    assert backup["file"].endswith("device.bundle.age")
+    assert repaired.cli("restore", backup["file"], "--yes").error["code"] == "passphrase-needed"
+    assert repaired.do("restore", backup["file"], "--yes", env=env(SECRET))["inserted"] > 500
+    by_kit = sales.do("inspect", backup["file"], "--identity", str(kit), env=env(SECRET))
+    assert by_kit["valid"]
     # Another device of a shop does not become this one.
     assert sales.cli("identity", "import", str(kit), env=env(SECRET)).error["code"] == "wrong-kit"
     damaged = tmp_path / "damaged.age"

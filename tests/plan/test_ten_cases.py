@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent.sealing.age import new_identity
 from tests.support.agents import NO_MDNS, Laptop, Shops
-from tests.support.places import PASSWORD, SMB_USER, USER, Mailbox, smb_reason, smb_server
+from tests.support.places import PASSWORD, SMB_USER, USER, Mailbox, s3_put_bucket, s3_server, smb_reason, smb_server
 
 WORDS = "copper lantern violin harbour"
 SECRET = {**NO_MDNS, "BACKROOM_PASSPHRASE": WORDS}
@@ -54,12 +57,12 @@ def test_2_full_to_full_on_a_different_device(shops: Shops, tmp_path: Path) -> N
     office, sales = without_demo(shops, "laptop-office-001"), shops.laptop("laptop-sales-002")
     shops.shop(office, sales)
     own = sales.digest()
-    made = office.do("backup", "--full", "--include-demo", "--output", str(tmp_path))
+    made = office.do("backup", "--full", "--include-demo", "--plain", "--output", str(tmp_path))
     restore(sales, made["file"])
     assert differing(office, sales) <= NAMES_DEVICE
     device = {each["table"] for each in sales.do("tables") if each["class"] == "device"}
     assert all(sales.digest()[name][0] >= own[name][0] for name in device)
-    whole = office.do("backup", "--full-device", "--output", str(tmp_path))
+    whole = office.do("backup", "--full-device", "--plain", "--output", str(tmp_path))
     refused = sales.cli("restore", whole["file"], "--yes").error
     assert "full device backup from a different device (laptop-office-001)" in refused["message"]
 
@@ -67,8 +70,12 @@ def test_2_full_to_full_on_a_different_device(shops: Shops, tmp_path: Path) -> N
 def test_3_business_on_a_different_device(shops: Shops, tmp_path: Path) -> None:
     office, sales = without_demo(shops, "laptop-office-001"), shops.laptop("laptop-sales-002")
     shops.shop(office, sales)
+    kit = str(tmp_path / "office.kit")
+    office.do("identity", "export", kit, env=SECRET)
     made = office.do("backup", "--business", "Restaurant ABC", "--output", str(tmp_path))
-    assert restore(sales, made["file"])["identical"] is True
+    assert made["file"].endswith(".bundle.age")
+    assert sales.cli("restore", made["file"], "--yes").error["code"] == "key-needed"
+    assert restore(sales, made["file"], "--identity", kit, env=SECRET)["identical"] is True
     assert sales.query(ORDERS, "Restaurant ABC") == office.query(ORDERS, "Restaurant ABC") != []
     assert sales.query('SELECT count(DISTINCT "businessId") FROM business_orders')[0][0] == 1
 
@@ -77,7 +84,7 @@ def test_4_several_business_backups(shops: Shops, tmp_path: Path) -> None:
     office, sales = without_demo(shops, "laptop-office-001"), shops.laptop("laptop-sales-002")
     shops.shop(office, sales)
     names = ["Restaurant ABC", "Green Valley Grocery", "Corner Hardware"]
-    made = [office.do("backup", "--business", name, "--output", str(tmp_path)) for name in names]
+    made = [office.do("backup", "--business", name, "--plain", "--output", str(tmp_path)) for name in names]
     assert len({each["file"] for each in made}) == len(names) > 1
     for place, each in enumerate(made):
         restore(sales, each["file"])
@@ -89,8 +96,8 @@ def test_4_several_business_backups(shops: Shops, tmp_path: Path) -> None:
 def test_5_compression_on_and_off(shops: Shops, tmp_path: Path) -> None:
     office, sales = without_demo(shops, "laptop-office-001"), shops.laptop("laptop-sales-002")
     shops.shop(office, sales)
-    small = office.do("backup", "--full", "--output", str(tmp_path / "small.bundle"))
-    large = office.do("backup", "--full", "--no-compress", "--output", str(tmp_path / "large.bundle"))
+    small = office.do("backup", "--full", "--plain", "--output", str(tmp_path / "small.bundle"))
+    large = office.do("backup", "--full", "--no-compress", "--plain", "--output", str(tmp_path / "large.bundle"))
     assert small["rows"] == large["rows"]
     assert small["raw_bytes"] == large["raw_bytes"]
     assert small["bytes"] * 2 < large["bytes"]
@@ -99,8 +106,15 @@ def test_5_compression_on_and_off(shops: Shops, tmp_path: Path) -> None:
     same = restore(sales, large["file"])
     assert (same["inserted"], same["updated"]) == (0, 0)
     for suffix, option in ((".json.gz", ()), (".json", ("--no-compress",))):
-        exported = office.do("export", large["file"], *option, "--output", str(tmp_path / f"file{suffix}"))
+        exported = office.do("export", large["file"], *option, "--plain", "--output", str(tmp_path / f"file{suffix}"))
         assert (Path(exported["file"]).read_bytes()[:2] == b"\x1f\x8b") is (not option)
+    identity, recipient = new_identity()
+    (tmp_path / "key.txt").write_text(identity)
+    office.do("keys", "add", recipient)
+    sealed = office.do("export", large["file"], "--output", str(tmp_path))
+    assert sealed["file"].endswith(".json.gz.age")
+    taken = office.do("import", sealed["file"], "--identity", str(tmp_path / "key.txt"))
+    assert (taken["rows"], taken["checksum"]) == (large["rows"], "holds")
 
 
 def test_6_email(shops: Shops, tmp_path: Path) -> None:
@@ -137,34 +151,51 @@ def test_6_email(shops: Shops, tmp_path: Path) -> None:
     assert sales.query(ORDERS, "Restaurant ABC") == office.query(ORDERS, "Restaurant ABC") != []
 
 
-@pytest.mark.parametrize("how", ["mounted", "smb"])
+@contextmanager
+def share(how: str, folder: Path, *laptops: Laptop) -> Iterator[tuple[str, dict[str, str]]]:
+    """A place to save to and load from, set up on the laptops: its name or address, and its password."""
+    folder.mkdir()
+    env = {**NO_MDNS, "BACKROOM_DELIVERY_NAS_PASSWORD": PASSWORD}
+    if how == "mounted":
+        yield f"path:{folder}", env
+    elif how == "smb":
+        with smb_server(folder) as (port, _):
+            for laptop in laptops:
+                url = f"smb://127.0.0.1:{port}/backups/shop"
+                laptop.do("delivery", "add", "nas", "--smb", "--url", url, "--user", SMB_USER)
+            yield "nas", env
+    else:
+        with s3_server() as port:
+            s3_put_bucket(port, "backups")
+            for laptop in laptops:
+                options = (f"endpoint=http://127.0.0.1:{port}", "region=us-east-1", "allow_http=true")
+                given = [part for each in options for part in ("--option", each)]
+                laptop.do("delivery", "add", "nas", "--cloud", "--url", "s3://backups/shop", "--user", USER, *given)
+            yield "nas", env
+
+
+@pytest.mark.parametrize("how", ["mounted", "smb", "s3"])
 def test_7_network_share_save_and_load(shops: Shops, tmp_path: Path, how: str) -> None:
+    if how == "smb" and (reason := smb_reason()) is not None:
+        pytest.skip(reason)
     office, sales = without_demo(shops, "laptop-office-001"), shops.laptop("laptop-sales-002")
     shops.shop(office, sales)
     made = office.do("backup", "--business", "Restaurant ABC")
-    if how == "mounted":
-        share = tmp_path / "nas"
-        share.mkdir()
-        sent = office.do("deliver", made["bundle_id"], "--to", f"path:{share}", "--plain")
-    elif (reason := smb_reason()) is not None:
-        pytest.skip(reason)
-    else:
-        folder = tmp_path / "samba"
-        folder.mkdir()
-        with smb_server(folder) as (port, share):
-            url = f"smb://127.0.0.1:{port}/backups"
-            office.do("delivery", "add", "nas", "--smb", "--url", url, "--user", SMB_USER)
-            env = {**NO_MDNS, "BACKROOM_DELIVERY_NAS_PASSWORD": PASSWORD}
-            sent = office.do("deliver", made["bundle_id"], "--to", "nas", "--plain", env=env)
-            again = office.do("deliver", made["bundle_id"], "--to", "nas", "--plain", env=env)
-            assert again["already"] is True
-    assert sent["state"] == "delivered"
-    (file,) = [path for path in share.rglob("*") if path.is_file()]
-    assert file.read_bytes() == Path(made["file"]).read_bytes()
+    with share(how, tmp_path / "place", office, sales) as (place, env):
+        sent = office.do("deliver", made["bundle_id"], "--to", place, "--plain", env=env)
+        assert sent["state"] == "delivered"
+        again = office.do("deliver", made["bundle_id"], "--to", place, "--plain", env=env)
+        assert again["already"] is True
+        (there,) = sales.do("delivery", "files", place, env=env)["files"]
+        assert there == {"name": Path(made["file"]).name, "bytes": made["bytes"]}
+        which = sales.cli("restore", place, "--yes", env=env).error
+        assert (which["code"], there["name"] in which["message"]) == ("which-backup", True)
+        file = f"{place}/{there['name']}" if how == "mounted" else f"{place}:{there['name']}"
+        assert restore(sales, file, env=env)["file"] == file
     (kept,) = office.history()["backups"]
-    assert kept["network_path"] == sent["where"]
-    restore(sales, file)
+    assert kept["cloud_location" if how == "s3" else "network_path"] == sent["where"]
     assert sales.query(ORDERS, "Restaurant ABC") == office.query(ORDERS, "Restaurant ABC") != []
+    assert sales.files("spool") == []
 
 
 def test_8_version_management(shops: Shops) -> None:
@@ -195,7 +226,7 @@ def test_9_checksum_validation(shops: Shops, tmp_path: Path) -> None:
     office, sales = without_demo(shops, "laptop-office-001"), shops.laptop("laptop-sales-002")
     shops.shop(office, sales)
     made = office.do("backup", "--full")
-    exported = office.do("export", made["file"], "--no-compress", "--output", str(tmp_path))
+    exported = office.do("export", made["file"], "--no-compress", "--plain", "--output", str(tmp_path))
     before = sales.digest()
     whole = Path(made["file"]).read_bytes()
     bad = tmp_path / "bad.bundle"
@@ -219,7 +250,7 @@ def test_10_a_large_data_set(shops: Shops, tmp_path: Path) -> None:
     office = shops.laptop("laptop-office-001", shops.large_database(int(os.environ.get("BACKROOM_TEST_SCALE", "2000"))))
     sales = shops.laptop("laptop-sales-002")
     shops.shop(office, sales)
-    made = office.do("backup", "--full", "--include-demo", "--output", str(tmp_path))
+    made = office.do("backup", "--full", "--include-demo", "--plain", "--output", str(tmp_path))
     assert made["rows"] > 50_000
     restored = restore(sales, made["file"])
     assert restored["inserted"] + restored["updated"] + restored["unchanged"] + restored["kept"] == made["rows"]

@@ -87,7 +87,7 @@ async def keep(
         await writer.write(data)
         path = await writer.commit(bundle_name(manifest))
     record = backup_record(
-        workspace, manifest, path, size=len(data), raw_size=len(data), checksum=writer.sha256, came="made"
+        workspace, manifest, path, size=writer.size, raw_size=len(data), checksum=writer.sha256, came="made"
     )
     return await history.add_backup(replace(record, recorded_at=recorded or created))
 

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pyrage
 import pytest
 
 from agent.config import change
 from agent.engine.bundle_file import verify_bundle
 from agent.engine.progress import Progress, Step
 from agent.operations.workspace import Workspace
+from agent.sealing.age import new_identity
 from agent.web.api import app as api
 from agent.web.api.app import serving_api
 from agent.web.api.endpoints import ENDPOINTS
@@ -132,7 +134,7 @@ async def test_the_document_lists_every_route(asker: Asker) -> None:
     names = [item[method]["operationId"] for item in found["paths"].values() for method in item]
     assert len(names) == len(set(names))
     parameters = {each["name"] for each in found["paths"]["/api/backup"]["get"]["parameters"]}
-    assert parameters == {"businessId", "compress", "includeDemoData", "includeDeviceData"}
+    assert parameters == {"businessId", "compress", "includeDemoData", "includeDeviceData", "plain"}
     assert "$ref" not in json.dumps(found["components"]["schemas"]["BackupAsked"])
 
 
@@ -166,15 +168,46 @@ async def test_bad_requests_have_words(asker: Asker, method: str, path: str, mor
 async def test_the_archive_s_bundles_download_whole_and_in_parts(workspace: Workspace, asker: Asker) -> None:
     async with workspace.history() as history:
         (record,) = await many(workspace, history, 1)
-    async with asker.ask("GET", f"/api/bundles/{record.id}") as response:
+    url = f"/api/bundles/{record.id}?plain=true"
+    async with asker.ask("GET", url) as response:
         data = await response.read()
         assert response.headers["Backroom-Sha256"] == record.checksum == hashlib.sha256(data).hexdigest()
         assert record.filename in response.headers["Content-Disposition"]
-    async with asker.ask("GET", f"/api/bundles/{record.id}", headers={"Range": "bytes=100-199"}) as response:
+    async with asker.ask("GET", url, headers={"Range": "bytes=100-199"}) as response:
         assert response.status == 206
         assert await response.read() == data[100:200]
     found = (await asker.json("GET", "/api/history"))["backups"]
     assert found[0]["downloaded_at"].endswith("Z")
+
+
+@pytest.mark.parametrize("archive_sealed", [False, True])
+async def test_downloads_are_sealed_unless_they_are_asked_for_plain(
+    workspace: Workspace, asker: Asker, archive_sealed: bool
+) -> None:
+    change(workspace.home, encrypt_archive=archive_sealed)
+    workspace = Workspace(workspace.home)
+    async with workspace.history() as history:
+        (record,) = await many(workspace, history, 1)
+    url = f"/api/bundles/{record.id}"
+    refused = (await asker.json("GET", url, 409))["error"]
+    assert refused["code"] == "no-recipient"
+    assert "identity export" in refused["hint"]
+    assert (await asker.json("GET", "/api/backup", 409))["error"]["code"] == "no-recipient"
+    identity, recipient = new_identity()
+    change(workspace.home, age_recipients=(recipient,))
+    with workspace.bundle_files.open(workspace.archive.locate(record.path)) as file:
+        content = file.read()
+    async with asker.ask("GET", url, headers={"Range": "bytes=100-199"}) as response:
+        assert response.status == 200
+        data = await response.read()
+        assert response.content_length == len(data)
+        assert f'"{record.filename.removesuffix(".age")}.age"' in response.headers["Content-Disposition"]
+    assert pyrage.decrypt(data, [pyrage.x25519.Identity.from_str(identity)]) == content
+    async with asker.ask("HEAD", url) as response:
+        assert response.content_length == len(data)
+    async with asker.ask("GET", f"{url}?plain=true") as response:
+        assert await response.read() == content
+        assert f'"{record.filename.removesuffix(".age")}"' in response.headers["Content-Disposition"]
 
 
 async def test_a_delivery_as_a_job(workspace: Workspace, asker: Asker, tmp_path: Path) -> None:
@@ -202,11 +235,14 @@ async def test_the_plan_s_download_endpoint(filled_database: Database, tmp_path:
     async with serving(workspace) as asker:
         (business, *_) = await asker.json("GET", "/api/businesses")
         query = f"?businessId={business['id']}" if query == "business" else query
+        identity, recipient = new_identity()
+        change(workspace.home, age_recipients=(recipient,))
         async with asker.ask("GET", f"/api/backup{query}") as response:
             assert response.status == 200
             data = await response.read()
             name = response.headers["Content-Disposition"].partition('filename="')[2].rstrip('"')
-        (tmp_path / name).write_bytes(data)
+        (tmp_path / name).write_bytes(pyrage.decrypt(data, [pyrage.x25519.Identity.from_str(identity)]))
+        assert name.endswith(".bundle.age")
         bundle = await verify_bundle(tmp_path / name, verify_signature)
         kind = Kind.BUSINESS if "businessId" in query else Kind.FULL_DEVICE if "Device" in query else Kind.FULL
         assert bundle.manifest.kind is kind

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from agent.cli.output import moment, size
-from agent.cli.passphrase import passphrase, passphrase_option
+from agent.cli.passphrase import leaving_options, new_passphrase
 from agent.cli.progress import shown
 from agent.cli.run import Refused, Session, command
 
@@ -16,12 +16,8 @@ from agent.cli.run import Refused, Session, command
 @command(name="deliver")
 @click.argument("bundle")
 @click.option("--to", required=True, metavar="PLACE", help="A name from `backroom delivery list`, or an address.")
-@click.option("--plain", is_flag=True, help="Deliver it as it is: whoever gets hold of it can read it.")
-@click.option(
-    "--passphrase", "by_passphrase", is_flag=True, help="Seal it with a passphrase instead of the shop's keys."
-)
+@leaving_options
 @click.option("--queue", is_flag=True, help="Leave it to the running agent and return at once.")
-@passphrase_option
 async def deliver(
     session: Session,
     bundle: str,
@@ -46,13 +42,9 @@ async def deliver(
     from agent.operations.look import find_bundle
     from agent.operations.workspace import Workspace
 
-    if plain and by_passphrase:
-        raise click.UsageError("Say --plain or --passphrase, not both.")
     workspace = Workspace(session.home)
     path = await find_bundle(workspace, bundle)
-    secret = None
-    if by_passphrase or passphrase_file is not None:
-        secret = await passphrase(session, passphrase_file, new=True)
+    secret = await new_passphrase(session, plain, by_passphrase, passphrase_file)
     with shown(session.output, session.home) as progress:
         async with workspace.history() as history:
             done = await send(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from agent.cli.output import count, duration
+from agent.cli.passphrase import asker, identity_option, passphrase_option
 from agent.cli.progress import shown
 from agent.cli.run import FAILED, Session, command
 
@@ -12,7 +15,15 @@ from agent.cli.run import FAILED, Session, command
 @command(name="drill")
 @click.argument("backups", nargs=-1)
 @click.option("--database", metavar="URL", help="Where to make the scratch tables, instead of an embedded PostgreSQL.")
-async def drill(session: Session, backups: tuple[str, ...], database: str | None) -> int | None:
+@identity_option
+@passphrase_option
+async def drill(
+    session: Session,
+    backups: tuple[str, ...],
+    database: str | None,
+    identity: Path | None,
+    passphrase_file: Path | None,
+) -> int | None:
     """Restore backups for real into a scratch database, compare every row, write to it, drop it.
 
     Without BACKUPS (ids or file names) the newest one of each kind, business and laptop. Your own database is only
@@ -20,6 +31,7 @@ async def drill(session: Session, backups: tuple[str, ...], database: str | None
     """
     from agent.operations.care import find_record
     from agent.operations.drills import drill as hold
+    from agent.operations.keys import unlock
     from agent.operations.workspace import Workspace
 
     workspace = Workspace(session.home)
@@ -27,6 +39,9 @@ async def drill(session: Session, backups: tuple[str, ...], database: str | None
     with shown(session.output, session.home) as progress:
         async with workspace.history() as history:
             chosen = tuple([await find_record(history, text) for text in backups]) or None
+            for path in (workspace.archive.locate(each.path) for each in chosen or ()):
+                if path.is_file():
+                    await unlock(workspace, path, asker(session, passphrase_file), identity=identity)
             async for each in hold(workspace, history, database=database, backups=chosen, progress=progress):
                 done.append(each)
                 what = each.backup.business_name or each.backup.kind

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent.cli.output import Output, count, duration, moment, size
+from agent.cli.passphrase import asker, identity_option, leaving_options, new_passphrase, passphrase_option
 from agent.cli.progress import shown
 from agent.cli.run import Refused, Session, command
 
@@ -29,27 +30,45 @@ if TYPE_CHECKING:
 @click.option(
     "--output", "-o", type=click.Path(path_type=Path), metavar="FILE", help="A file or folder (else: this folder)."
 )
-async def export(session: Session, bundle: str, form: str, no_compress: bool, output: Path | None) -> None:
+@leaving_options
+@identity_option
+async def export(
+    session: Session,
+    bundle: str,
+    form: str,
+    no_compress: bool,
+    output: Path | None,
+    plain: bool,
+    by_passphrase: bool,
+    passphrase_file: Path | None,
+    identity: Path | None,
+) -> None:
     """Write BUNDLE as a backup file of the platform, for it or for people to read.
 
-    BUNDLE is a path, a file name in the archive, or a bundle's id. The file is not signed and not encrypted: whoever
-    has it can read all of it.
+    BUNDLE is a path, a file name in the archive, or a bundle's id. The file is not signed, and leaves the laptop: it is
+    sealed with age (.json.gz.age) to the shop's recovery key and recipients, or with a passphrase. The platform itself
+    reads only what is exported with --plain, and so does everybody else who gets hold of it.
 
     \b
       backroom export backup-full-20260101-153045.bundle
-      backroom export backup-full-20260101-153045.bundle --no-compress --output /media/usb/
+      backroom export backup-full-20260101-153045.bundle --no-compress --plain --output /media/usb/
     """
-    from agent.operations.look import find_bundle
+    from agent.operations.bringing import readable
+    from agent.operations.keys import lock_for_leaving
     from agent.operations.platform_json import export_bundle
     from agent.operations.workspace import Workspace
 
     workspace = Workspace(session.home)
-    path = await find_bundle(workspace, bundle)
+    secret = await new_passphrase(session, plain, by_passphrase, passphrase_file)
+    lock = await lock_for_leaving(workspace, plain=plain, passphrase=secret)
     with shown(session.output, session.home) as progress:
-        made = await export_bundle(workspace, path, output=output, compress=not no_compress, progress=progress)
+        async with readable(workspace, bundle, asker(session, None), identity=identity, progress=progress) as path:
+            made = await export_bundle(
+                workspace, path, output=output, compress=not no_compress, lock=lock, progress=progress
+            )
     session.output.say(
         f"{count(made.manifest.total_rows, 'row')} of {count(made.manifest.table_count, 'table')}, "
-        f"{size(made.result.bytes)} in {duration(made.result.seconds)}"
+        f"{size(made.size)} in {duration(made.result.seconds)}"
     )
     session.output.say(f"  {made.file}")
     for note in made.result.notes:
@@ -58,7 +77,7 @@ async def export(session: Session, bundle: str, form: str, no_compress: bool, ou
 
 
 @command(name="import")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file")
 @click.option("--plan", "plan_only", is_flag=True, help="Then show what restoring it would do, and change nothing.")
 @click.option("--restore", "restore_too", is_flag=True, help="Then restore it: the plan is shown before it is applied.")
 @click.option(
@@ -69,8 +88,12 @@ async def export(session: Session, bundle: str, form: str, no_compress: bool, ou
 @click.option("--skip-unknown", is_flag=True, help="Leave out tables and columns that this database does not have.")
 @click.option("--skip-device-data", is_flag=True, help="Leave out the state of the device that made the file.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-async def import_(session: Session, file: Path, **chosen: Any) -> None:
-    """Take FILE, a backup file of the platform (.json or .json.gz), into the archive as a bundle.
+@identity_option
+@passphrase_option
+async def import_(
+    session: Session, file: str, identity: Path | None, passphrase_file: Path | None, **chosen: Any
+) -> None:
+    """Take FILE, a backup file of the platform (.json or .json.gz, also sealed), into the archive as a bundle.
 
     Such a file carries no signature: nothing proves who made it. Its checksum is checked, every value is checked
     against this laptop's tables, and device data is refused. The database is changed only by --restore.
@@ -80,6 +103,7 @@ async def import_(session: Session, file: Path, **chosen: Any) -> None:
       backroom import backup-full-20260101-153045.json.gz --restore
     """
     from agent.engine.import_plan import ImportOptions
+    from agent.operations.bringing import readable
     from agent.operations.platform_json import import_file
     from agent.operations.workspace import Workspace
 
@@ -98,7 +122,9 @@ async def import_(session: Session, file: Path, **chosen: Any) -> None:
     options = ImportOptions(skip_unknown=chosen["skip_unknown"], skip_device=chosen["skip_device_data"])
     async with workspace.history() as history:
         with shown(output, session.home) as progress:
-            made = await import_file(workspace, history, file, options=options, progress=progress)
+            ask = asker(session, passphrase_file)
+            async with readable(workspace, file, ask, identity=identity, progress=progress) as path:
+                made = await import_file(workspace, history, path, options=options, progress=progress)
         _tell(output, made)
         answer = made.as_dict()
         if plan_only or restore_too:

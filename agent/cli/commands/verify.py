@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from agent.cli.output import count, duration, size
+from agent.cli.passphrase import asker, identity_option, passphrase_option
 from agent.cli.progress import shown
 from agent.cli.run import FAILED, Session, command
 
@@ -14,11 +17,25 @@ from agent.cli.run import FAILED, Session, command
 @click.option("--all", "everything", is_flag=True, help="Every backup of the archive.")
 @click.option("--due", is_flag=True, help="Those that were not verified in the last 30 days.")
 @click.option("--deep", is_flag=True, help="Unpack every block and follow every reference, too.")
-async def verify(session: Session, files: tuple[str, ...], everything: bool, due: bool, deep: bool) -> int | None:
+@identity_option
+@passphrase_option
+async def verify(
+    session: Session,
+    files: tuple[str, ...],
+    everything: bool,
+    due: bool,
+    deep: bool,
+    identity: Path | None,
+    passphrase_file: Path | None,
+) -> int | None:
     """Verify FILES (paths, names in the archive, ids): every byte, the seal, the signature.
+
+    Sealed FILES (.age) are opened with the recovery key (its passphrase is asked for) or --identity. With --all and
+    --due sealed copies outside the archive are held against the checksum in the history instead.
 
     The history keeps when each held, and what is wrong with one that does not. Exits with 1 where one does not hold.
     """
+    from agent.operations.keys import unlock
     from agent.operations.verify import files_to_verify, find_files, verify_files
     from agent.operations.workspace import Workspace
 
@@ -30,6 +47,10 @@ async def verify(session: Session, files: tuple[str, ...], everything: bool, due
         async with workspace.history() as history:
             if files:
                 wanted = await find_files(workspace, history, files)
+                given = identity is not None or passphrase_file is not None
+                for path, _ in wanted:
+                    if path.is_file() and (given or not path.is_relative_to(session.home.archive)):
+                        await unlock(workspace, path, asker(session, passphrase_file), identity=identity)
             else:
                 wanted = await files_to_verify(workspace, history, due=due)
             async for each in verify_files(workspace, history, wanted, deep=deep, progress=progress):

@@ -9,11 +9,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 from aiohttp import hdrs, web
-from multidict import istr
 from pydantic import ValidationError
 
 from agent.config import load_early
@@ -25,9 +23,10 @@ from agent.web.api.endpoints import ENDPOINTS, Endpoint
 from agent.web.api.errors import BadRequest, PortsTaken
 from agent.web.api.health import HealthPages
 from agent.web.api.jobs import RUNNING, Jobs
-from agent.web.api.models import Download, Request
+from agent.web.api.models import BundleAsked, Download, Request
 from agent.web.api.openapi import document
 from agent.web.api.security import guard, load_token
+from agent.web.api.sending import lock_for_download, send_bundle
 from agent.web.api.values import answer, encoded
 from agent.web.pages.app import make_pages
 from agent.web.pages.render import PREFIX
@@ -36,7 +35,6 @@ log = get_logger(__name__)
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 47601
-CHECKSUM = istr("Backroom-Sha256")
 MAX_BODY = 64 * 1024
 ALIVE_TICKS = 40  # of the watcher's quarter seconds
 Model = TypeVar("Model", bound=Request)
@@ -99,32 +97,23 @@ async def _openapi(request: web.Request) -> web.Response:
 
 
 async def _download(workspace: Workspace, request: web.Request) -> web.StreamResponse:
-    made = await work.download(workspace, _query(request, Download))
-    response = _attachment(made.file, made.record.checksum)
-    await response.prepare(request)
+    asked, workspace = _query(request, Download), Workspace(workspace.home)
+    work.kind_to_download(asked)
+    lock = await lock_for_download(workspace, plain=asked.plain)
+    made = await work.download(workspace, asked)
+    response, _ = await send_bundle(request, workspace, made.file, made.record.checksum, lock)
     await work.downloaded(workspace, made.record.id)
     return response
 
 
 async def _bundle(workspace: Workspace, request: web.Request) -> web.StreamResponse:
+    asked, workspace = _query(request, BundleAsked), Workspace(workspace.home)
     path, record = await work.stored(workspace, request.match_info["id"])
-    response = _attachment(path, record.checksum if record else None)
-    await response.prepare(request)
-    if record is not None and request.method == hdrs.METH_GET and response.status == 200:
+    lock = await lock_for_download(workspace, plain=asked.plain)
+    response, complete = await send_bundle(request, workspace, path, record.checksum if record else None, lock)
+    if record is not None and complete:
         await work.downloaded(workspace, record.id)
     return response
-
-
-def _attachment(path: Path, checksum: str | None) -> web.FileResponse:
-    """The file as an attachment, in pieces where asked for (``Range``)."""
-    headers = {
-        hdrs.CONTENT_TYPE: "application/octet-stream",
-        hdrs.CONTENT_DISPOSITION: f'attachment; filename="{path.name}"',
-        hdrs.CACHE_CONTROL: "no-store",
-    }
-    if checksum:
-        headers[CHECKSUM] = checksum
-    return web.FileResponse(path, headers=headers)
 
 
 async def _jobs(jobs: Jobs, request: web.Request) -> web.Response:

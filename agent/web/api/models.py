@@ -31,6 +31,17 @@ class Download(Request):
     compress: bool = Field(default=True, description="Compress the rows")
     include_demo_data: bool = Field(default=False, description="Take demo businesses along")
     include_device_data: bool = Field(default=False, description="All of this laptop, with its device state")
+    plain: bool = Field(
+        default=False,
+        description="Not sealed. Without it the file is an age file (.age), sealed to the shop's recovery key and "
+        "recipients; where there are none, the answer is the error no-recipient",
+    )
+
+
+class BundleAsked(Request):
+    """A stored bundle as a download."""
+
+    plain: bool = Field(default=False, description="Not sealed; without it the file is an age file (.age)")
 
 
 class BackupAsked(Request):

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import Any
 
 from agent.web.api.endpoints import Endpoint
-from agent.web.api.models import Download, Request
+from agent.web.api.models import BundleAsked, Download, Request
 
 _JSON = "application/json"
 _REFERENCES = "#/components/schemas/{model}"
@@ -33,7 +33,10 @@ def document(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
             operation["requestBody"] = {"required": True, "content": {_JSON: {"schema": reference}}}
             operation["responses"] = {"202": _JOB, "default": _ERROR}
         paths.setdefault(each.path, {})[each.method.lower()] = operation
-    file = {"description": "The bundle as an attachment", "content": {"application/octet-stream": {}}}
+    file = {
+        "description": "The bundle as an attachment, sealed with age unless plain",
+        "content": {"application/octet-stream": {}},
+    }
     paths["/api/backup"] = {
         "get": {
             "summary": "Make a backup and download it",
@@ -42,7 +45,9 @@ def document(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
             "responses": {"200": file, "default": _ERROR},
         }
     }
-    paths["/api/bundles/{id}"] = _by_id("Download a bundle of the archive", "downloadBundle", {"200": file})
+    stored = _by_id("Download a bundle of the archive", "downloadBundle", {"200": file})
+    stored["get"]["parameters"] += _parameters(BundleAsked)
+    paths["/api/bundles/{id}"] = stored
     paths["/api/jobs"] = {
         "get": {
             "summary": "All jobs",

@@ -72,11 +72,16 @@ async def back_up(workspace: Workspace, asked: models.BackupAsked, progress: Pro
         return (await make_backup(workspace, history, request, progress=progress)).as_dict()
 
 
-async def download(workspace: Workspace, asked: models.Download) -> BackupMade:
-    """Make the backup that the download endpoint answers with; it stays in the archive and its history."""
+def kind_to_download(asked: models.Download) -> Kind:
+    """Raises :class:`BadRequest` where the parameters contradict each other."""
     if asked.business_id is not None and asked.include_device_data:
         raise BadRequest("A backup of one business has no device data: leave businessId or includeDeviceData out.")
-    kind = Kind.BUSINESS if asked.business_id else Kind.FULL_DEVICE if asked.include_device_data else Kind.FULL
+    return Kind.BUSINESS if asked.business_id else Kind.FULL_DEVICE if asked.include_device_data else Kind.FULL
+
+
+async def download(workspace: Workspace, asked: models.Download) -> BackupMade:
+    """Make the backup that the download endpoint answers with; it stays in the archive and its history."""
+    kind = kind_to_download(asked)
     request = BackupRequest(
         kind, asked.business_id or None, compress=asked.compress, include_demo=asked.include_demo_data
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from agent.archive.errors import NoSuchBundleError
 from agent.archive.records import BackupRecord
@@ -15,6 +15,7 @@ from agent.operations.backups import make_backup
 from agent.operations.inspect import inspect_bundle
 from agent.operations.look import businesses
 from agent.operations.workspace import Workspace
+from agent.web.api.sending import lock_for_download, send_bundle
 from agent.web.api.work import downloaded, stored
 from agent.web.pages.parts import DESK, field, flag, fresh
 from agent.web.pages.render import render, to
@@ -99,19 +100,12 @@ async def check(request: web.Request) -> web.StreamResponse:
 
 
 async def file(request: web.Request) -> web.StreamResponse:
-    """The file itself."""
+    """The file, sealed to the shop's keys; with ``?plain=1`` as it is."""
     workspace = fresh(request)
     path, record = await stored(workspace, request.match_info["id"])
-    response = web.FileResponse(
-        path,
-        headers={
-            hdrs.CONTENT_TYPE: "application/octet-stream",
-            hdrs.CONTENT_DISPOSITION: f'attachment; filename="{path.name}"',
-            hdrs.CACHE_CONTROL: "no-store",
-        },
-    )
-    await response.prepare(request)
-    if record is not None and response.status == 200:
+    lock = await lock_for_download(workspace, plain=request.query.get("plain") == "1")
+    response, complete = await send_bundle(request, workspace, path, None, lock)
+    if record is not None and complete:
         await downloaded(workspace, record.id)
     return response
 
