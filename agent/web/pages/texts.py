@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from agent.web.pages.texts_settings import SETTINGS_TEXTS
 from agent.web.pages.texts_setup import SETUP_TEXTS
 
 TEXTS = {
     **SETUP_TEXTS,
+    **SETTINGS_TEXTS,
     "name": "Backroom",
     "skip": "Skip to the content",
     "nav": "Pages",
@@ -34,8 +36,7 @@ TEXTS = {
     # Home
     "home.title": "Laptops",
     "home.noshop": "This laptop is in no shop yet.",
-    "home.noshop.hint": "Run `backroom shop create NAME` on the first laptop, `backroom join CODE` on the others.",
-    "home.alone": "This is the only laptop of the shop. Run `backroom invite` to let the next one in.",
+    "home.alone": "This is the only laptop of the shop.",
     "home.nobusiness": "There is no business in this laptop's database.",
     "home.caption": "Which businesses are on which laptops",
     "home.business": "Business",
