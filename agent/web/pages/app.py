@@ -17,7 +17,21 @@ from agent.operations.scheduling import Planner
 from agent.operations.workspace import Workspace
 from agent.web.api.errors import UNEXPECTED, NotFound, NoToken, described
 from agent.web.api.security import check_place
-from agent.web.pages import backups, home, incoming, inviting, jobs, kits, push, replacing, restoring, setting_up
+from agent.web.pages import (
+    backups,
+    care,
+    health,
+    home,
+    incoming,
+    inviting,
+    jobs,
+    kits,
+    laptops,
+    push,
+    replacing,
+    restoring,
+    setting_up,
+)
 from agent.web.pages.desk import Desk
 from agent.web.pages.errors import BadTicket, NoCsrf, NoSession
 from agent.web.pages.inviting import INVITING
@@ -32,6 +46,7 @@ log = get_logger(__name__)
 
 _SAFE = {hdrs.METH_GET, hdrs.METH_HEAD}
 _COOKIE_SECONDS = 400 * 86400
+_FOR_ADMINS = (setting_up, kits, inviting, replacing, care, health, laptops)
 _BEFORE = ("/setup", "/leave")  # what there is before this laptop is set up
 
 
@@ -82,7 +97,7 @@ def make_pages(
     app.router.add_get("/enter", enter)
     app.router.add_post("/leave", leave)
     app.router.add_post("/theme", _theme)
-    for part in (home, push, jobs, backups, restoring, incoming, setting_up, kits, inviting, replacing):
+    for part in (home, push, jobs, backups, restoring, incoming, *_FOR_ADMINS):
         app.add_routes(part.ROUTES)
     app.router.add_static("/static", HERE / "static")
 

@@ -54,6 +54,13 @@ class Missing(PageError):
         super().__init__(text("form.missing", name=name), text("form.missing.hint"))
 
 
+class BadField(PageError):
+    code = "bad-field"
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(text("form.bad", name=name, why=why), text("form.missing.hint"))
+
+
 class NotTyped(PageError):
     """The name that had to be typed is another one."""
 
