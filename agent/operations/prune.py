@@ -16,7 +16,8 @@ from agent.config import Config
 from agent.delivery.outbox import Outbox
 from agent.engine.bundle_file import manifest_of
 from agent.operations.care import follow_renames, look_over
-from agent.operations.workspace import Workspace, utc_now
+from agent.operations.errors import OperationError
+from agent.operations.workspace import Workspace, person, utc_now
 from agent.reading import Opener
 from agent.sealing.errors import SealingError
 from agent.zone import LOCAL
@@ -155,6 +156,33 @@ async def prune(workspace: Workspace, history: History, *, now: datetime | None 
             await workspace.archive.remove(workspace.archive.locate(record.path))
             await history.add_backup(replace(record, path=GONE_PATH))
         return Pruned(plan, tuple(removed), plan.expired, tuple(left))
+
+
+class NotToTrash(OperationError):
+    code = "not-to-trash"
+    hint = "`backroom history` shows it."
+
+
+async def to_trash(workspace: Workspace, history: History, record: BackupRecord) -> BackupRecord:
+    """Move one backup to the trash because somebody wants it; it can be taken back from there for some days.
+
+    Raises :class:`NotToTrash` where it is pinned, at work, gone already or waits to be delivered.
+    """
+    with workspace.home.lock("prune"):
+        now = utc_now()
+        using = {**await in_use(history, now), **await asyncio.to_thread(_waiting, workspace)}
+        if record.removed_at is not None:
+            raise NotToTrash(f"{record.filename} is not in the archive any more.")
+        if record.pinned:
+            raise NotToTrash(f"{record.filename} is pinned.")
+        if record.id in using:
+            raise NotToTrash(f"{record.filename} is needed now: {using[record.id]}.")
+        problem = await _throw_away(workspace, history, Item(record, False, (f"thrown away by {person()}",)), now)
+        if problem:
+            raise NotToTrash(f"{record.filename} stays: {problem}.")
+        thrown = await history.backup(record.id)
+        assert thrown is not None
+        return thrown
 
 
 async def in_use(history: History, now: datetime) -> Mapping[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
@@ -95,3 +97,77 @@ def test_home_says_where_it_is_newer_and_what_to_do(stage: Stage) -> None:
     expect(page.get_by_text("differs between here and")).to_be_visible()
     go(page, "Laptops")
     expect(cell(page, ABC)).to_contain_text("Both changed")
+
+
+def open_all(page: Page) -> None:
+    """Unfold what is folded."""
+    page.evaluate("for (const each of document.querySelectorAll('main details')) each.open = true")
+
+
+def bring(page: Page, file: Path, words: str = "") -> None:
+    """Take a file in, as by dropping it."""
+    go(page, "Backups")
+    open_all(page)
+    page.get_by_label("Passphrase of a sealed file").fill(words)
+    page.get_by_label("Drop a backup file here").set_input_files(file)
+
+
+def test_a_backup_is_made_delivered_kept_thrown_away_and_taken_in_again(stage: Stage, tmp_path: Path) -> None:
+    page = stage.reader.open(stage.office)
+    go(page, "Backups")
+    open_all(page)
+    page.locator("#business").select_option(label=ABC)
+    expect(page.get_by_label("Address")).to_be_hidden()
+    page.get_by_label("Where to").select_option("other")
+    page.get_by_label("Address").fill(f"path:{tmp_path}")
+    page.get_by_label("Encryption of what is delivered").select_option("passphrase")
+    page.get_by_label("Passphrase", exact=True).fill("three small horses")
+    check_accessible(page)
+    page.get_by_role("button", name="Back up").click()
+    expect(page.get_by_text("The backup is made and in the archive.")).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("Delivered to")).to_be_visible()
+    (sealed,) = tmp_path.glob("*.age")
+
+    page.get_by_role("link", name="Look at it").click()
+    expect(page.get_by_text("Copied to")).to_be_visible()
+    page.get_by_label("Note").fill("before the stock-taking")
+    page.get_by_role("button", name="Save the note").click()
+    page.get_by_role("button", name="Pin").click()
+    expect(page.get_by_text("Pinned: no rule removes it.")).to_be_visible()
+    open_all(page)
+    check_accessible(page)
+    page.set_viewport_size({"width": 360, "height": 800})
+    check_fits(page)
+    page.set_viewport_size({"width": 1200, "height": 850})
+    go(page, "Backups")
+    page.get_by_label("Search").fill("stock-taking")
+    page.get_by_label("Show").select_option("pinned")
+    expect(page.locator("#found tbody tr")).to_have_count(1)
+    page.locator("#found").get_by_role("link", name=ABC).click()
+    page.get_by_role("button", name="Unpin").click()
+    page.get_by_role("button", name="Delete to the trash").click()
+    expect(page.get_by_text("Not in the archive any more since")).to_be_visible()
+    expect(page.get_by_role("link", name="Restore")).to_have_count(0)
+    at = page.url
+    page.get_by_role("button", name="Take it back").click()
+    expect(page.get_by_text("Pinned: no rule removes it.")).to_be_visible()
+    page.get_by_role("button", name="Unpin").click()
+    page.get_by_role("button", name="Delete to the trash").click()
+    expect(page.get_by_text("Not in the archive any more since")).to_be_visible()
+
+    bring(page, sealed)
+    expect(page.get_by_text("The file is sealed, and no passphrase was given.")).to_be_visible()
+    bring(page, sealed, "three small horses")
+    expect(page.get_by_text("The file is in the archive.")).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("It was made by laptop-office-001 (this laptop), and its seal holds.")).to_be_visible()
+    check_accessible(page)
+    page.get_by_role("link", name="Look at it").click()
+    assert page.url == at
+    expect(page.get_by_role("link", name="Restore")).to_be_visible()
+    exported = stage.office.do("export", at.rpartition("/")[2], "--output", str(tmp_path))["file"]
+    bring(page, Path(exported))
+    expect(page.get_by_text("It is not signed; nothing proves that.")).to_be_visible(timeout=60_000)
+    broken = tmp_path / "broken.bundle"
+    broken.write_bytes(b"no bundle")
+    bring(page, broken)
+    expect(page.get_by_text("It did not work")).to_be_visible()

@@ -13,6 +13,7 @@ from time import monotonic
 
 import aiohttp
 import pytest
+from aiohttp.web import AbstractRoute
 from sqlalchemy import insert
 
 from agent.archive.schema import backups
@@ -22,6 +23,7 @@ from agent.operations.opening import NoPage, page_link
 from agent.operations.workspace import Workspace
 from agent.web.api.app import serving_api
 from agent.web.pages import sessions
+from agent.web.pages.app import make_pages
 from agent.web.pages.texts import TEXTS
 from tests.support.archives import NOON, keep, workspace_at
 
@@ -123,14 +125,23 @@ async def test_a_link_is_for_those_with_the_token(door: Door) -> None:
     assert (await door.ask("GET", "/api/status"))[0] == 401  # the page's session is nothing to the API
 
 
+def changes(route: AbstractRoute) -> bool:
+    """Whether the route does more than show."""
+    return route.method not in ("GET", "HEAD")
+
+
 async def test_every_change_needs_the_sessions_own_csrf_token(door: Door) -> None:
     await door.enter()
     other = await door.csrf()
     await door.enter()
     right = await door.csrf()
     assert right != other
-    routes = ["/theme", "/leave", "/backups", "/backups/x/check", "/backups/x/restore", "/restores", "/undo"]
-    for path in [*routes, "/undo/plan", "/push", "/compare", "/requests/x", "/jobs/x/cancel"]:
+    resources = {
+        route.resource.canonical for route in make_pages(door.workspace, "x").router.routes() if changes(route)
+    }
+    routes = sorted(re.sub(r"\{\w+\}", "x", each) for each in resources - {"/ticket"})
+    assert {"/push/look", "/backups/import", "/backups/x/trash", "/requests/x"} <= set(routes)
+    for path in routes:
         for data in ({}, {"csrf": other}, {"csrf": ""}):
             status, body, _ = await door.ask("POST", f"/page{path}", data=data)
             assert (status, "did not come from this page" in body) == (403, True), path

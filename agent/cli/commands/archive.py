@@ -1,4 +1,4 @@
-"""``backroom archive check | rebuild | note | pin | unpin | untrash``."""
+"""``backroom archive check | rebuild | note | pin | unpin | trash | untrash``."""
 
 from __future__ import annotations
 
@@ -103,6 +103,21 @@ async def unpin(session: Session, backup: str) -> None:
     await _pin(session, backup, pinned=False)
 
 
+@command(name="trash")
+@click.argument("backup")
+async def trash(session: Session, backup: str) -> None:
+    """Move BACKUP (id or file name) to the trash, whatever the rules say; `untrash` takes it back for some days."""
+    from agent.operations.care import find_record
+    from agent.operations.prune import to_trash
+    from agent.operations.workspace import Workspace
+
+    workspace = Workspace(session.home)
+    async with workspace.history() as history:
+        record = await to_trash(workspace, history, await find_record(history, backup))
+    session.output.say(f"{record.filename} is in the trash. `backroom archive untrash {record.id}` takes it back.")
+    session.output.result({"bundle_id": record.id, "path": record.path})
+
+
 @command(name="untrash")
 @click.argument("backup")
 async def untrash(session: Session, backup: str) -> None:
@@ -117,5 +132,5 @@ async def untrash(session: Session, backup: str) -> None:
     session.output.result({"bundle_id": record.id, "path": record.path, "pinned": record.pinned})
 
 
-for each in (check, rebuild, note, pin, unpin, untrash):
+for each in (check, rebuild, note, pin, unpin, trash, untrash):
     archive.add_command(each)

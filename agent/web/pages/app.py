@@ -25,6 +25,7 @@ from agent.web.pages import (
     incoming,
     inviting,
     jobs,
+    keeping,
     kits,
     laptops,
     push,
@@ -97,7 +98,7 @@ def make_pages(
     app.router.add_get("/enter", enter)
     app.router.add_post("/leave", leave)
     app.router.add_post("/theme", _theme)
-    for part in (home, push, jobs, backups, restoring, incoming, *_FOR_ADMINS):
+    for part in (home, push, jobs, keeping, backups, restoring, incoming, *_FOR_ADMINS):
         app.add_routes(part.ROUTES)
     app.router.add_static("/static", HERE / "static")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
@@ -11,44 +12,74 @@ from agent.archive.errors import NoSuchBundleError
 from agent.archive.records import BackupRecord
 from agent.engine.backup import BackupRequest
 from agent.engine.progress import Progress
-from agent.operations.backups import make_backup
+from agent.operations.backups import BackupMade, make_backup
+from agent.operations.deliveries import DeliveryDone, deliver
 from agent.operations.inspect import inspect_bundle
 from agent.operations.look import businesses
+from agent.operations.passphrases import check as check_passphrase
 from agent.operations.workspace import Workspace
+from agent.web.api.errors import described
 from agent.web.api.sending import lock_for_download, send_bundle
 from agent.web.api.work import downloaded, stored
+from agent.web.pages.errors import Missing
 from agent.web.pages.parts import DESK, field, flag, fresh
 from agent.web.pages.render import render, to
 from agent.web.pages.texts import text
 from protocol.manifest import Kind
 
 PER_PAGE = 50
+ORIGINS = ("made", "received", "pulled", "imported")
+SHOWN = ("kept", "pinned", "trash")
+SEALS = ("shop", "passphrase", "plain")
 KINDS = (Kind.BUSINESS.value, Kind.FULL.value, Kind.FULL_DEVICE.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A backup, and how its delivery went if one was wanted; ``unsent`` says why there is none."""
+
+    made: BackupMade
+    delivered: DeliveryDone | None = None
+    unsent: str = ""
 
 
 async def index(request: web.Request) -> web.Response:
     """The form for a new one and the history; only its table where htmx searches."""
     workspace = fresh(request)
     wanted, kind = request.query.get("q", "").strip(), request.query.get("kind", "")
+    came, show = request.query.get("came", ""), request.query.get("show", SHOWN[0])
+    came, show = came if came in ORIGINS else "", show if show in SHOWN else SHOWN[0]
     page = int(given) if (given := request.query.get("page", "")[:6]).isdecimal() else 0
-    found, more = await _found(workspace, wanted, kind if kind in KINDS else None, page)
+    kind = kind if kind in KINDS else ""
+    found, more = await _found(workspace, wanted, kind or None, came or None, show, page)
     context: dict[str, Any] = {"backups": found, "more": more, "page": page, "q": wanted, "kind": kind, "kinds": KINDS}
+    context |= {"came": came, "origins": ORIGINS, "show": show}
     if "HX-Request" in request.headers:
         return render("backups_table.html", request, context)
-    return render("backups.html", request, {**context, "businesses": await businesses(workspace)})
+    context |= {"businesses": await businesses(workspace), "places": workspace.config.delivery}
+    return render("backups.html", request, context)
 
 
-async def _found(workspace: Workspace, wanted: str, kind: str | None, page: int) -> tuple[list[BackupRecord], bool]:
+async def _found(
+    workspace: Workspace, wanted: str, kind: str | None, came: str | None, show: str, page: int
+) -> tuple[list[BackupRecord], bool]:
     """One page of the history, and whether there are more. Words are looked for in all names and notes."""
     async with workspace.history() as history:
         listed = await history.backups(
-            kind=kind, words=wanted.split()[:10], undos=False, limit=PER_PAGE + 1, offset=page * PER_PAGE
+            kind=kind,
+            origin=came,
+            pinned=True if show == "pinned" else None,
+            removed=show == "trash",
+            words=wanted.split()[:10],
+            undos=False,
+            limit=PER_PAGE + 1,
+            offset=page * PER_PAGE,
         )
     return list(listed[:PER_PAGE]), len(listed) > PER_PAGE
 
 
 async def make(request: web.Request) -> web.StreamResponse:
-    """Make a backup into the archive."""
+    """Make a backup into the archive, and deliver it where that is wanted."""
     workspace = fresh(request)
     kind = Kind(value) if (value := await field(request, "kind")) in KINDS else Kind.BUSINESS
     business = await field(request, "business") if kind is Kind.BUSINESS else None
@@ -56,9 +87,27 @@ async def make(request: web.Request) -> web.StreamResponse:
         kind, business, compress=await flag(request, "compress"), include_demo=await flag(request, "demo")
     )
 
-    async def work(progress: Progress) -> Any:
+    where = await place(request)
+    plain, passphrase = await sealing(request) if where else (False, None)
+
+    async def work(progress: Progress) -> Made:
         async with workspace.history() as history:
-            return await make_backup(workspace, history, asked, progress=progress)
+            made = await make_backup(workspace, history, asked, progress=progress)
+            if not where:
+                return Made(made)
+            try:
+                return Made(
+                    made,
+                    await deliver(
+                        workspace, history, made.file, where, plain=plain, passphrase=passphrase, progress=progress
+                    ),
+                )
+            except Exception as error:
+                # The backup is made: what went wrong after it is told beside it.
+                found = described(error)
+                if found is None:
+                    raise
+                return Made(made, None, found[1]["message"])
 
     sheet = request.app[DESK].start(text("backup.title"), "done_backup.html", "/backups", work)
     raise to(f"/jobs/{sheet.job.id}")
@@ -79,11 +128,31 @@ async def one(request: web.Request) -> web.Response:
     record = await record_of(workspace, request.match_info["id"])
     path = workspace.archive.locate(record.path)
     here = await asyncio.to_thread(path.is_file)
-    return render("backup.html", request, {"backup": record, "here": here, "own": _is_own(workspace, record)})
+    async with workspace.history() as history:
+        drilled = await history.drills(bundle_id=record.id, limit=1)
+    context = {"backup": record, "here": here, "drilled": drilled[0] if drilled else None}
+    return render("backup.html", request, {**context, "places": workspace.config.delivery})
 
 
-def _is_own(workspace: Workspace, record: BackupRecord) -> bool:
-    return record.source_node == workspace.store.identity().node_id
+async def sealing(request: web.Request) -> tuple[bool, str | None]:
+    """How what leaves is to be sealed, from the form: whether not at all, and the passphrase if by one."""
+    form = await request.post()
+    how = str(form.get("seal", SEALS[0]))
+    if how != "passphrase":
+        return how == "plain", None
+    words = str(form.get("passphrase", ""))
+    if not words:
+        raise Missing(text("deliver.passphrase"))
+    return False, check_passphrase(words)
+
+
+async def place(request: web.Request) -> str:
+    """Where to deliver, from the form: a place of the settings, or the address beside it; "" for nowhere."""
+    form = await request.post()
+    chosen = str(form.get("to", "")).strip()
+    if chosen != "other":
+        return chosen
+    return await field(request, "address")
 
 
 async def check(request: web.Request) -> web.StreamResponse:

@@ -70,6 +70,24 @@ class NotTyped(PageError):
         super().__init__(text("form.typed", name=wanted), text("form.typed.hint"))
 
 
+class NeedsPassphrase(PageError):
+    """The file that was brought is sealed."""
+
+    code = "passphrase-needed"
+
+    def __init__(self) -> None:
+        super().__init__(text("import.sealed"), text("import.sealed.hint"))
+
+
+class UploadBroken(PageError):
+    """The file did not come to its end."""
+
+    code = "upload-broken"
+
+    def __init__(self) -> None:
+        super().__init__(text("import.broken"), text("import.broken.hint"))
+
+
 class PlanGone(PageError):
     code = "plan-gone"
     status = 409

@@ -1,0 +1,47 @@
+// Takes a file in: chosen or dropped, it is sent as it is, and its job's page shows what came of it.
+"use strict";
+(() => {
+  const form = document.getElementById("bring");
+  const input = document.getElementById("dropped");
+  const area = input.closest(".drop");
+  const progress = document.getElementById("bringing");
+  const problem = document.getElementById("brought");
+  const token = JSON.parse(document.body.getAttribute("hx-headers"))["X-CSRF-Token"];
+
+  function send(file) {
+    const asked = new URLSearchParams();
+    for (const name of ["device", "unknown"]) if (form.elements[name].checked) asked.set(name, "skip");
+    const request = new XMLHttpRequest();
+    request.open("POST", `${form.dataset.bring}?${asked}`);
+    request.setRequestHeader("X-CSRF-Token", token);
+    request.setRequestHeader("X-File-Name", encodeURIComponent(file.name));
+    request.setRequestHeader("X-File-Passphrase", encodeURIComponent(form.elements.words.value));
+    request.setRequestHeader("Content-Type", "application/octet-stream");
+    request.upload.addEventListener("progress", (event) => { progress.value = event.loaded / event.total; });
+    const failed = () => {
+      const page = new DOMParser().parseFromString(request.responseText || "", "text/html");
+      problem.textContent = page.querySelector(".note.bad")?.textContent ?? document.getElementById("lost").textContent;
+      problem.hidden = false;
+      progress.hidden = true;
+      input.value = "";
+    };
+    request.addEventListener("load", () => {
+      if (request.status === 200) location.assign(JSON.parse(request.responseText).at);
+      else failed();
+    });
+    request.addEventListener("error", failed);
+    problem.hidden = true;
+    progress.hidden = false;
+    request.send(file);
+  }
+
+  input.addEventListener("change", () => { if (input.files.length) send(input.files[0]); });
+  form.addEventListener("submit", (event) => event.preventDefault());
+  area.addEventListener("dragover", (event) => { event.preventDefault(); area.classList.add("over"); });
+  area.addEventListener("dragleave", () => area.classList.remove("over"));
+  area.addEventListener("drop", (event) => {
+    event.preventDefault();
+    area.classList.remove("over");
+    if (event.dataTransfer.files.length) send(event.dataTransfer.files[0]);
+  });
+})();
