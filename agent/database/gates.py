@@ -70,16 +70,44 @@ async def _suspects(connection: asyncpg.Connection, scope: Scope) -> list[NeedEd
         if scope.scoped(edge.parent):
             edges[edge.child].append(edge)
     suspects = []
-    for child, found in edges.items():
+    for child, of_child in edges.items():
+        decides = _decides(scope, child, "c")
         for source in scope.sources(child, "c"):
+            begun = source == scope.begun(child, "c")
+            found = [edge for edge in of_child if not begun or edge != decides]
             for several in (found[start : start + _AT_ONCE] for start in range(0, len(found), _AT_ONCE)):
                 lacking = await connection.fetchrow(_lacking_sql(scope, several, source))
                 assert lacking is not None
                 all_rows, *missing = lacking
                 suspects += [edge for edge, rows in zip(several, missing, strict=True) if rows]
-                if source == scope.begun(child, "c"):
+                if begun:
                     scope.begun_rows[child] = all_rows
     return list(dict.fromkeys(suspects))
+
+
+def _decides(scope: Scope, table: str, alias: str) -> NeedEdge | None:
+    """The reference that is all of the condition on whose a row is: it is ours, or theirs, where its parent is.
+
+    So what a gate would ask of the rows that are own is the condition by which they are chosen, or what it asks of the
+    parent anyway. Told from the SQL itself, not from the rules that made it.
+    """
+    if scope.ownership.all_but or not scope.scoped(table):
+        return None
+    words = (scope.own, scope.ownership.theirs)
+    said = [whose(table, alias) for whose in words]
+    above = f"{alias}_1"
+    for edge in scope.rules.needs:
+        if edge.child != table or len(edge.columns) != 1 or not scope.scoped(edge.parent):
+            continue
+        key, column = f"{above}.{quote(edge.parent_columns[0])}", f"{alias}.{quote(edge.columns[0])}"
+        of_parent = [whose(edge.parent, above) for whose in words]
+        exists = f"EXISTS (SELECT FROM {qualified(scope.schema.tables[edge.parent])} {above} WHERE {key} = {column} AND"
+        if said in (
+            [f"({exists} {verdict}))" for verdict in of_parent],
+            [f"({verdict.replace(key, column)})" for verdict in of_parent],  # on the key itself: the business
+        ):
+            return edge
+    return None
 
 
 def _lacking_sql(scope: Scope, edges: Sequence[NeedEdge], child: Source) -> str:
@@ -140,13 +168,17 @@ def _may_stay_behind(target: TableClass, edge: NeedEdge, unclassified: bool) -> 
 
 async def leak(connection: asyncpg.Connection, scope: Scope) -> list[Finding]:
     """Rows of businesses that were not chosen, included as anything but stubs."""
+    # "businessId" is this one and is not this one: the planner sees that no row can be both, and reads none.
+    await connection.execute("SET LOCAL constraint_exclusion = on")
     questions = {}
     for table in scope.rules.tables:
         theirs = scope.ownership.theirs(table, "t")
         if theirs == NEVER or scope.classification.rule(table).whole:
             continue
-        # Where all but some are chosen, the rows without a line are those that are not theirs: nothing to ask.
-        sources = scope.sources(table) if not scope.ownership.all_but else (scope.added(table, "t"),)
+        # Where all but some are chosen, the rows without a line are those that are not theirs: nothing to ask. Nor
+        # where these rows are whose their parents are, which are asked about themselves.
+        settled = scope.ownership.all_but or _decides(scope, table, "t")
+        sources = scope.sources(table) if not settled else (scope.added(table, "t"),)
         for place, source in enumerate(source for source in sources if source):
             leaked = source.where(f"{source.how} < {How.STUB:d}", theirs)
             questions[table, place] = f"(SELECT count(*) FROM {leaked})"
