@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 import asyncpg
 
@@ -16,6 +16,7 @@ LOCK_SECONDS = 10.0
 _PAUSE_SECONDS = 0.05
 # Longer than the second after which a server looks who is in the way, short for those who queue behind us.
 _WAIT_MILLISECONDS = 1500
+_WRITERS, _EVERYBODY = "SHARE ROW EXCLUSIVE", "ACCESS EXCLUSIVE"
 _ONE_AT_A_TIME = int.from_bytes(b"backroom", "big")
 
 
@@ -30,25 +31,34 @@ async def one_at_a_time(connection: asyncpg.Connection) -> None:
         raise RestoreRunning("Another restore into this database is running.")
 
 
-async def hold_tables(connection: asyncpg.Connection, tables: Iterable[Table]) -> None:
-    """Keep others from writing to these tables until the transaction ends; they may read.
+async def hold_tables(
+    connection: asyncpg.Connection,
+    tables: Iterable[Table],
+    *,
+    exclusive: Collection[str] = (),
+    seconds: float = LOCK_SECONDS,
+) -> None:
+    """Keep others from writing to these tables until the transaction ends; they may read, but not the ``exclusive``
+    ones (SQL names), which are held as well.
 
     All tables are taken at once or none: nothing is held while waiting, so the platform's transactions never wait for
-    us in a circle. Raises :class:`LockTimeout` after :data:`LOCK_SECONDS`.
+    us in a circle. Raises :class:`LockTimeout` after so many seconds.
     """
-    names = [qualified(table) for table in sorted(tables, key=lambda table: table.name)]
-    deadline = time.monotonic() + LOCK_SECONDS
+    modes = {qualified(table): _WRITERS for table in sorted(tables, key=lambda table: table.name)}
+    modes |= dict.fromkeys(sorted(exclusive), _EVERYBODY)
+    names = list(modes)
+    deadline = time.monotonic() + seconds
     first: str | None = None
     while True:
         # The table that was in the way is waited for before anything else is taken. Waiting, not asking again and
         # again, is also what makes the server cancel an autovacuum of it.
         order = names if first is None else [first, *(name for name in names if name != first)]
-        blocked = await _take(connection, order, wait=first is not None)
+        blocked = await _take(connection, [(name, modes[name]) for name in order], wait=first is not None)
         if blocked is None:
             return
         if time.monotonic() > deadline:
             raise LockTimeout(
-                f"The restore waited {LOCK_SECONDS:.0f} seconds for the platform's open transactions on "
+                f"The restore waited {seconds:.0f} seconds for the platform's open transactions on "
                 f"{blocked} and then gave up. Nothing was changed.",
                 "Wait for the platform to finish its work (a report, an import, a migration), then try again.",
             )
@@ -56,16 +66,16 @@ async def hold_tables(connection: asyncpg.Connection, tables: Iterable[Table]) -
         await asyncio.sleep(_PAUSE_SECONDS)
 
 
-async def _take(connection: asyncpg.Connection, names: list[str], *, wait: bool) -> str | None:
+async def _take(connection: asyncpg.Connection, tables: Sequence[tuple[str, str]], *, wait: bool) -> str | None:
     """Take all locks, with ``wait`` waiting a moment for the first; where one is not free, none. Returns that one."""
     await connection.execute("SAVEPOINT backroom_lock")
-    for place, name in enumerate(names):
+    for place, (name, mode) in enumerate(tables):
         try:
             if wait and place == 0:
                 await connection.execute(f"SET LOCAL lock_timeout = {_WAIT_MILLISECONDS}")
-                await connection.execute(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE")
+                await connection.execute(f"LOCK TABLE {name} IN {mode} MODE")
             else:
-                await connection.execute(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE NOWAIT")
+                await connection.execute(f"LOCK TABLE {name} IN {mode} MODE NOWAIT")
         except asyncpg.LockNotAvailableError:
             await connection.execute("ROLLBACK TO SAVEPOINT backroom_lock")
             return name

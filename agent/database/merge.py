@@ -6,14 +6,16 @@ stage. Plan and apply read the same verdicts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 import asyncpg
 
 from agent.database.names import column_list, qualified, quote
+from agent.database.scalars import scalars
 from agent.database.staging import Stage
+from agent.tables.schema import Table
 
 
 class Conflicts(StrEnum):
@@ -49,7 +51,7 @@ class Merge:
     value stays, whichever row wins.
 
     ``reading`` is what the live rows are read from, where ids change before the rows are written: the table as it
-    will be then.
+    will be then. A ``fresh`` merge meets a table without rows: every staged row is new, and nothing has to be joined.
     """
 
     stage: Stage
@@ -60,6 +62,7 @@ class Merge:
     stub: bool
     greatest: tuple[str, ...] = ()
     reading: str = ""
+    fresh: bool = False
 
     @property
     def verdicts(self) -> str:
@@ -76,6 +79,8 @@ class Merge:
 
     def chosen(self, *verdicts: Verdict, alias: str = "s") -> str:
         """Boolean SQL: the staged row ``alias`` has one of these verdicts."""
+        if self.fresh:
+            return "true" if Verdict.INSERT in verdicts else "false"
         return f"{alias}.ctid IN (SELECT v.staged FROM {self.verdicts} v WHERE {_among(verdicts, 'v')})"
 
     def same_row(self, live: str = "l", staged: str = "s") -> str:
@@ -85,16 +90,26 @@ class Merge:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Rows by verdict, and a fingerprint over identity and present content of each, whatever their order."""
+    """Rows by verdict, and a fingerprint over identity and present content of each, whatever their order; without them
+    where all rows are new to the table, since the plan says of which bundle they are."""
 
     rows: Mapping[Verdict, int]
     fingerprint: str
 
 
+async def empty_tables(connection: asyncpg.Connection, tables: Iterable[Table]) -> frozenset[str]:
+    """The names of those tables that have no row."""
+    found = await scalars(connection, {table.name: f"EXISTS (SELECT FROM {qualified(table)})" for table in tables})
+    return frozenset(name for name, rows in found.items() if not rows)
+
+
 async def judge(connection: asyncpg.Connection, merge: Merge, *, again: bool = False) -> Judged:
     """Fill the verdict table of ``merge`` and count it; ``again`` where the staged rows have changed since."""
+    if merge.fresh:
+        new = int(await connection.fetchval(f"SELECT count(*) FROM {merge.stage.relation}"))
+        return Judged({Verdict.INSERT: new} if new else {}, f"{Verdict.INSERT}:{new}")
     await _raise_counters(connection, merge)
-    sql = await _verdict_sql(connection, merge)
+    sql = _keyed_sql(merge) if merge.identity else _keyless_sql(merge)
     if again:
         await connection.execute(f"DROP TABLE {merge.verdicts}")
     await connection.execute(f"CREATE TEMP TABLE backroom_verdict_{merge.stage.index} ON COMMIT DROP AS {sql}")
@@ -117,14 +132,6 @@ async def _raise_counters(connection: asyncpg.Connection, merge: Merge) -> None:
     await connection.execute(
         f"UPDATE {merge.stage.relation} AS s SET {sets} FROM {merge.rows} l WHERE {merge.same_row()} AND ({less})"
     )
-
-
-async def _verdict_sql(connection: asyncpg.Connection, merge: Merge) -> str:
-    if not await connection.fetchval(f"SELECT EXISTS (SELECT FROM {merge.live})"):
-        mark = _mark(_text(merge.identity or merge.stage.written, "s"))
-        verdict = f"'{Verdict.INSERT}'::text AS verdict"
-        return f"SELECT s.ctid AS staged, {verdict}, {mark} AS mark FROM {merge.stage.relation} s"
-    return _keyed_sql(merge) if merge.identity else _keyless_sql(merge)
 
 
 def _keyed_sql(merge: Merge) -> str:

@@ -97,7 +97,10 @@ async def collisions(
     ``updating`` are the merges of the same table that may update rows; ``victims`` is a relation with the identities
     of rows that go, or "". Both lists are empty for a table without rows to write.
     """
-    found, parkings = [], []
+    found: list[Collision] = []
+    parkings: list[Parking] = []
+    if merge.fresh:
+        return found, parkings
     for place, key in enumerate(merge.stage.table.keys):
         if merge.identity and key.columns == merge.identity and key.plain:
             continue

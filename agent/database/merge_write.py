@@ -91,6 +91,14 @@ def _values(schema: Schema, filling: Filling, columns: Sequence[str]) -> str:
     return ", ".join(values)
 
 
+async def clear_loaded(connection: asyncpg.Connection, schema: Schema, filling: Filling) -> None:
+    """Clear the references of rows that are in the table already, as :func:`insert_rows` does for those it inserts."""
+    for clear in filling.clears:
+        sets = ", ".join(f"{quote(name)} = NULL" for name in clear.columns)
+        missing = missing_parent(schema, clear.key)
+        await connection.execute(f"UPDATE {qualified(filling.table)} AS s SET {sets} WHERE {missing}")
+
+
 async def update_rows(connection: asyncpg.Connection, merge: Merge) -> int:
     """Give the live rows the content of the staged rows that won; returns how many were updated."""
     fixed = {column.name for column in merge.stage.table.columns if column.identity == "a"}

@@ -172,8 +172,6 @@ async def _pairs(
 ) -> str | None:
     """A temporary table of staged and live ids that meet by one of the keys; None where there are none."""
     (key,) = (quote(name) for name in merge.identity)
-    if not await connection.fetchval(f"SELECT EXISTS (SELECT FROM {merge.live})"):
-        return None
     lone = [] if by_nature else [f"NOT EXISTS (SELECT FROM {merge.rows} o WHERE o.{key} = s.{key})"]
     needed = dict.fromkeys([*merge.identity, *(name for each in keys for name in each.columns)])
     columns = column_list(needed if all(each.plain for each in keys) else merge.stage.written, "s")

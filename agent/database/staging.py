@@ -38,11 +38,15 @@ class StagedColumn:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One entry of a bundle in its temporary table: ``index`` is the entry's, ``columns`` in the bundle's order."""
+    """One entry of a bundle in its temporary table: ``index`` is the entry's, ``columns`` in the bundle's order.
+
+    A ``loaded`` one is in the live table itself, which was empty.
+    """
 
     index: int
     table: Table
     columns: tuple[StagedColumn, ...]
+    loaded: bool = False
 
     @property
     def name(self) -> str:
@@ -50,7 +54,12 @@ class Stage:
 
     @property
     def relation(self) -> str:
-        return f"pg_temp.{quote(self.name)}"
+        return qualified(self.table) if self.loaded else f"pg_temp.{quote(self.name)}"
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Namespace and name of the table that the rows are copied into."""
+        return (self.table.namespace, self.table.name) if self.loaded else ("pg_temp", self.name)
 
     @property
     def written(self) -> tuple[str, ...]:
@@ -59,7 +68,9 @@ class Stage:
 
 
 async def create_stage(connection: asyncpg.Connection, stage: Stage) -> None:
-    """Make the temporary table; it goes with the transaction."""
+    """Make the temporary table, where one is needed; it goes with the transaction."""
+    if stage.loaded:
+        return
     columns = ", ".join(
         f"NULL::text AS {quote(column.name)}" if column.as_text else f"l.{quote(column.name)}"
         for column in stage.columns
@@ -77,13 +88,14 @@ async def create_text_stage(connection: asyncpg.Connection, name: str, columns: 
 
 
 async def copy_rows(
-    connection: asyncpg.Connection, name: str, columns: Sequence[str], blocks: AsyncIterator[bytes]
+    connection: asyncpg.Connection, place: tuple[str, str], columns: Sequence[str], blocks: AsyncIterator[bytes]
 ) -> int:
-    """Copy blocks of COPY text into the temporary table; returns the number of rows.
+    """Copy blocks of COPY text into the table of this namespace and name; returns the number of rows.
 
     After an error the connection is of no use but to be terminated.
     """
-    status = await connection.copy_to_table(name, schema_name="pg_temp", columns=list(columns), source=blocks)
+    namespace, name = place
+    status = await connection.copy_to_table(name, schema_name=namespace, columns=list(columns), source=blocks)
     return int(status.rpartition(" ")[2])
 
 

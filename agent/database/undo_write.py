@@ -125,18 +125,22 @@ async def count_held(
     but: Sequence[Fate],
 ) -> int:
     """Live rows of ``child`` that refer to rows of ``parent`` that are to go, but for those with fates ``but``."""
-    pairs = zip(key.columns, key.references_columns, strict=True)
+    pairs = list(zip(key.columns, key.references_columns, strict=True))
     refers = " AND ".join(f"c.{quote(ours)} = l.{quote(theirs)}" for ours, theirs in pairs)
     others = ""
     if own is not None and child.identity:
         others = f" AND NOT EXISTS (SELECT FROM {own.fated(*but)} WHERE {own.same_row('c')})"
-    return int(
+    going = f"{parent.fated(Fate.DELETE)} JOIN {qualified(parent.table)} l ON {parent.same_row()}"
+    held = int(
         await connection.fetchval(
-            f"SELECT count(*) FROM {parent.fated(Fate.DELETE)} "
-            f"JOIN {qualified(parent.table)} l ON {parent.same_row()} "
-            f"JOIN {qualified(child)} c ON {refers} WHERE true{others}"
+            f"SELECT count(*) FROM {going} JOIN {qualified(child)} c ON {refers} WHERE true{others}"
         )
     )
+    if held and own is not None and not child.identity:
+        # Rows without identity go by number: as many as are kept with that fate.
+        leaving = f"(SELECT k.* FROM {own.fated(Fate.DELETE)}) c"
+        held -= int(await connection.fetchval(f"SELECT count(*) FROM {going} JOIN {leaving} ON {refers}"))
+    return held
 
 
 def going_rows(kept: Kept) -> str:

@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from agent.database.change_ids import change_ids
 from agent.database.merge import Merge
 from agent.database.merge_keys import park
-from agent.database.merge_write import Clear, Filling, advance_sequences, by_table, insert_rows, update_rows
+from agent.database.merge_write import (
+    Clear,
+    Filling,
+    advance_sequences,
+    by_table,
+    clear_loaded,
+    insert_rows,
+    update_rows,
+)
 from agent.database.placeholders import Wanted, make_placeholders
 from agent.engine.apply_mirror import delete_first, delete_last
 from agent.engine.apply_plan import wanted_placeholders
@@ -32,9 +40,10 @@ async def write(work: Work, plan: RestorePlan) -> tuple[str, ...]:
         await park(work.connection, parking)
     grouped = by_table(work.merges)
     order = insert_order(work.schema, grouped)
-    done = 0
+    done = await _loaded(work, plan)
     for component in order:
-        fillings = [_filling(work, name, grouped[name]) for name in component if plan.tables[name].insert]
+        new = [name for name in component if plan.tables[name].insert and not grouped[name][0].stage.loaded]
+        fillings = [_filling(work, name, grouped[name]) for name in new]
         if not fillings:
             continue
         work.progress(Step("writing", done, plan.totals.changes, ", ".join(component)))
@@ -54,6 +63,18 @@ async def write(work: Work, plan: RestorePlan) -> tuple[str, ...]:
         if plan.tables[name].insert or plan.tables[name].update or plan.tables[name].reidentified:
             moved += await advance_sequences(work.connection, work.schema.tables[name], merges[0].stage.written)
     return tuple(moved)
+
+
+async def _loaded(work: Work, plan: RestorePlan) -> int:
+    """Finish the rows that are in place already; returns how many those are."""
+    done = 0
+    for merge in work.merges:
+        if merge.stage.loaded:
+            name = merge.stage.table.name
+            _compare(name, "insert", plan.tables[name].insert, work.staged_rows(merge.stage.index))
+            await clear_loaded(work.connection, work.schema, _filling(work, name, (merge,)))
+            done += plan.tables[name].insert
+    return done
 
 
 def _check_deleted(plan: RestorePlan, done: dict[str, int]) -> None:

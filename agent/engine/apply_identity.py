@@ -20,7 +20,7 @@ async def find_all_renames(work: Work) -> tuple[Unclear, ...]:
     wanted: dict[str, tuple[Merge, tuple[UniqueKey, ...]]] = {}
     for merge in work.merges:
         keys = _keys(work, merge)
-        if keys:
+        if keys and not merge.fresh:
             wanted[merge.stage.table.name] = (merge, keys)
     unclear: list[Unclear] = []
     for component in insert_order(work.schema, wanted):

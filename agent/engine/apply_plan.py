@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 
-from agent.database.merge import WRITTEN, Judged, Verdict, judge
+from agent.database.merge import WRITTEN, Judged, Verdict, empty_tables, judge
 from agent.database.merge_keys import Collision, collisions
 from agent.database.merge_write import by_table, count_missing_parents
 from agent.database.placeholders import Wanted, count_placeholders
@@ -45,6 +45,7 @@ class _Findings:
 
 async def make_plan(work: Work) -> RestorePlan:
     """Judge every staged row and count. Raises ``MissingReferences`` where rows refer to rows that never came."""
+    await _find_empty(work)
     if work.choices.only:
         await choose_only(work, wanted_tables(work))
     if work.choices.as_new is not None:
@@ -61,6 +62,14 @@ async def make_plan(work: Work) -> RestorePlan:
         if (rows := await count_placeholders(work.connection, work.schema, wanted))
     ]
     return _plan(work, found, unclear, tuple(placeholders), tuple(await _cleared(work)))
+
+
+async def _find_empty(work: Work) -> None:
+    """Note which merges have no live rows to meet. What was loaded was loaded into empty tables."""
+    loaded = {merge.stage.table.name for merge in work.merges if merge.stage.loaded}
+    others = [merge.stage.table for merge in work.merges if not merge.stage.loaded]
+    empty = loaded | await empty_tables(work.connection, others)
+    work.merges = tuple(replace(merge, fresh=merge.stage.table.name in empty) for merge in work.merges)
 
 
 async def _judge_all(work: Work) -> _Findings:
@@ -156,6 +165,7 @@ def _plan(
         tables[name] = replace(tables[name], reidentified=rename.rows)
     parts = {
         "bundle": work.manifest.bundle_id,
+        "content": work.content,
         "conflicts": work.conflicts,
         "tables": {name: asdict(counts) for name, counts in tables.items()},
         "rows": [f"{merge.stage.table.name}:{found.judged[merge.stage.index].fingerprint}" for merge in work.merges],

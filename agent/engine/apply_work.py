@@ -15,6 +15,7 @@ from agent.database.transaction import Connection
 from agent.engine.choices import NO_CHOICES, Choices
 from agent.engine.progress import Progress
 from agent.engine.restore_entries import DeviceReference, Selection, device_references, row_identity
+from agent.engine.restore_staging import Staged
 from agent.tables.identity import id_columns
 from agent.tables.infer import Classification
 from agent.tables.schema import Schema, Table
@@ -25,8 +26,8 @@ from protocol.manifest import BusinessRef, Manifest
 class Work:
     """A restore between staging and writing. What the plan finds out on the way is kept here for the writing:
     ``renames`` of ids, ``parkings`` of numbers, the ``victims`` of a mirror, and the merges as they meet the rows
-    after that. ``left_out`` and ``not_wanted`` count rows taken out of the stages, ``cleared`` references emptied in
-    them."""
+    after that. ``content`` names all rows of the bundle, ``left_out`` and ``not_wanted`` count rows taken out of the
+    stages, ``cleared`` references emptied in them."""
 
     connection: Connection
     manifest: Manifest
@@ -39,6 +40,7 @@ class Work:
     choices: Choices
     progress: Progress
     renames: Renames
+    content: str
     parkings: list[Parking] = field(default_factory=list)
     victims: dict[str, Victims] = field(default_factory=dict)
     left_out: Counter[int] = field(default_factory=Counter)
@@ -73,7 +75,7 @@ def prepare(
     schema: Schema,
     classification: Classification,
     selection: Selection,
-    stages: dict[int, Stage],
+    staged: Staged,
     conflicts: Conflicts,
     progress: Progress,
     choices: Choices = NO_CHOICES,
@@ -94,9 +96,10 @@ def prepare(
         choices=choices,
         progress=progress,
         renames=Renames(id_columns(schema, classification)),
+        content=staged.content,
         business=manifest.business,
     )
-    work.merges = tuple(_merge(work, stages[chosen.index], chosen.entry.stub) for chosen in selection.entries)
+    work.merges = tuple(_merge(work, staged.stages[chosen.index], chosen.entry.stub) for chosen in selection.entries)
     return work
 
 

@@ -135,7 +135,7 @@ async def bundle_side(url: str, source: BundleSource) -> AsyncIterator[_Database
     async with open_transaction(url, Isolation.COMMITTED, doing=_DOING) as connection:
         for index, name in names.items():
             await create_text_stage(connection, name, [column.name for column in manifest.tables[index].columns])
-        await copy_entries(connection, source, names)
+        await copy_entries(connection, source, {index: ("pg_temp", name) for index, name in names.items()})
         rows = {manifest.tables[index].table: Rows(f"pg_temp.{name} t", text=True) for index, name in names.items()}
         yield _DatabaseSide(connection, _bundle_shapes(manifest), rows)
 

@@ -98,7 +98,7 @@ async def _compare(
     names = {chosen.index: f"backroom_drill_{chosen.index}" for chosen in selection.entries}
     for index, name in names.items():
         await create_text_stage(connection, name, [column.name for column in manifest.tables[index].columns])
-    await copy_entries(connection, source, names, progress)
+    await copy_entries(connection, source, {index: ("pg_temp", name) for index, name in names.items()}, progress)
     stages: dict[str, list[int]] = defaultdict(list)
     for index in names:
         stages[manifest.tables[index].table].append(index)

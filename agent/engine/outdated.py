@@ -20,16 +20,18 @@ from agent.database.queues import (
 from agent.database.undo import Change, Recorder
 from agent.engine.apply_work import Work
 from agent.engine.plan import Dequeued, RestorePlan
+from agent.engine.restore_entries import Selection
 from agent.engine.restore_errors import CountsDiffer
-from agent.tables.schema import Table
+from agent.tables.infer import Classification
+from agent.tables.schema import Schema, Table
 
 
-def queues(work: Work) -> tuple[Table, ...]:
-    """The queues that this restore does not fill itself."""
+def queues(schema: Schema, classification: Classification, selection: Selection) -> tuple[Table, ...]:
+    """The queues that a restore of the selection does not fill itself."""
     return tuple(
         table
-        for name, table in sorted(work.schema.tables.items())
-        if work.classification.rule(name).pending is not None and name not in work.selection.tables
+        for name, table in sorted(schema.tables.items())
+        if classification.rule(name).pending is not None and name not in selection.tables
     )
 
 
@@ -37,7 +39,7 @@ async def find_outdated(work: Work) -> tuple[Dequeued, ...]:
     """Mark the entries that go, and count them."""
     replaced = _replaced(work)
     found = []
-    for queue in queues(work) if replaced else ():
+    for queue in queues(work.schema, work.classification, work.selection) if replaced else ():
         pending = work.classification.rule(queue.name).pending
         if pending is not None and (rows := await mark_entries(work.connection, queue, pending, replaced)):
             found.append(Dequeued(queue.name, rows))

@@ -31,8 +31,11 @@ async def record(work: Work, plan: RestorePlan, recorder: Recorder) -> None:
         counts = plan.tables[table.name]
         if counts.update and not merge.stub and merge.identity and not merge.reading:
             await recorder.before(table, Change.UPDATED, _pairs(merge, *UPDATES, Verdict.RAISED))
-        if counts.insert:
+        if counts.insert and not merge.fresh:
             recorder.inserted(table, _pairs(merge, Verdict.INSERT) if merge.identity else _staged(merge))
+    for name, merges in grouped.items():
+        if merges[0].fresh and plan.tables[name].insert:
+            recorder.inserted(work.schema.tables[name], f"{qualified(work.schema.tables[name])} l")
 
 
 async def _changing_ids(work: Work, table: Table, merges: Sequence[Merge], recorder: Recorder) -> None:

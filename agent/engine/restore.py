@@ -6,12 +6,13 @@ been read to its seal, and nothing stays unless everything was written as planne
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from time import monotonic
 
 from agent.database.exclusive import hold_tables, one_at_a_time
 from agent.database.merge import Conflicts
+from agent.database.rebuild import put_up, take_down
 from agent.database.reflect import reflect
 from agent.database.transaction import Connection, Isolation, commit_surely, open_transaction, transaction_id
 from agent.database.undo import Recorder
@@ -22,15 +23,17 @@ from agent.engine.bundle_file import BundleSource
 from agent.engine.choices import NO_CHOICES, Choices
 from agent.engine.examples import clock_warnings, examples
 from agent.engine.keeping import Keeper, write_undo
+from agent.engine.loading import NotLoaded, open_up
 from agent.engine.outdated import dequeue, find_outdated, queues
 from agent.engine.plan import RestorePlan, RestoreResult
 from agent.engine.progress import Progress, Step, silent
 from agent.engine.record import record
-from agent.engine.restore_entries import select_entries
+from agent.engine.restore_entries import Selection, select_entries
 from agent.engine.restore_errors import DuplicateRows, NotABackup, PlanChanged, UnclearRows, listed
 from agent.engine.restore_staging import stage_entries
 from agent.tables.catalogue import Catalogue
-from agent.tables.infer import classify
+from agent.tables.infer import Classification, classify
+from agent.tables.schema import Schema, Table
 from protocol.manifest import Kind
 from protocol.refusal import check_device_state
 
@@ -56,7 +59,8 @@ async def plan_restore(
     """
     _check_kind(source, own_node)
     async with open_transaction(url, Isolation.ONE_MOMENT, doing=_DOING) as connection:
-        work = await _stage(connection, source, catalogue, own_node, conflicts, choices, progress)
+        target = await _look(connection, source, catalogue, own_node)
+        work = await _stage(connection, source, target, conflicts, choices, progress)
         plan = await _full_plan(work)
         return replace(plan, examples=await examples(work, show)) if show else plan
 
@@ -84,36 +88,100 @@ async def restore(
     """
     began = monotonic()
     _check_kind(source, own_node)
-    async with open_transaction(url, Isolation.COMMITTED, doing=_DOING) as connection:
+    wanted = _Wanted(url, source, catalogue, own_node, conflicts, choices, expected, keeper, started, progress)
+    try:
+        result = await _restore(wanted, may_load=choices == NO_CHOICES)
+    except NotLoaded:
+        result = await _restore(wanted, may_load=False)
+    return replace(result, seconds=monotonic() - began)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What :func:`restore` was asked for."""
+
+    url: str
+    source: BundleSource
+    catalogue: Catalogue
+    own_node: str
+    conflicts: Conflicts
+    choices: Choices
+    expected: str | None
+    keeper: Keeper | None
+    started: Callable[[str], Awaitable[None]] | None
+    progress: Progress
+
+    async def begin(self, connection: Connection) -> str:
+        """From now on the transaction writes; its id, which whoever asked for it knows then, too."""
+        transaction = await transaction_id(connection, self.url)
+        if self.started is not None:
+            await self.started(transaction)
+        return transaction
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """The database as it is, and which of its tables the bundle's entries go into."""
+
+    schema: Schema
+    classification: Classification
+    selection: Selection
+
+    @property
+    def queues(self) -> tuple[Table, ...]:
+        return queues(self.schema, self.classification, self.selection)
+
+    @property
+    def written(self) -> tuple[Table, ...]:
+        return (*(self.schema.tables[name] for name in sorted(self.selection.tables)), *self.queues)
+
+
+async def _restore(wanted: _Wanted, *, may_load: bool) -> RestoreResult:
+    """One try; with ``may_load`` rows may go straight into empty tables. Raises ``NotLoaded``, with nothing changed,
+    where they should not have gone there."""
+    source, progress = wanted.source, wanted.progress
+    async with open_transaction(wanted.url, Isolation.COMMITTED, doing=_DOING) as connection:
         await one_at_a_time(connection)
-        work = await _stage(connection, source, catalogue, own_node, conflicts, choices, progress)
-        progress(Step("waiting for the platform"))
-        await hold_tables(connection, [*work.tables, *queues(work)])
+        target = await _look(connection, source, wanted.catalogue, wanted.own_node)
+        rebuild = transaction = None
+        if may_load:
+            rebuild = await open_up(connection, source.manifest, target.schema, target.selection, target.written)
+        if rebuild is not None:
+            transaction = await wanted.begin(connection)
+            await take_down(connection, rebuild)
+        loaded = rebuild.tables if rebuild is not None else ()
+        work = await _stage(connection, source, target, wanted.conflicts, wanted.choices, progress, loaded)
+        if rebuild is None:
+            progress(Step("waiting for the platform"))
+            await hold_tables(connection, [*work.tables, *target.queues])
         plan = await _full_plan(work)
-        _check_plan(plan, expected)
-        transaction = await transaction_id(connection, url)
-        if started is not None:
-            await started(transaction)
+        if rebuild is not None and work.renames.found:
+            raise NotLoaded
+        _check_plan(plan, wanted.expected)
+        if transaction is None:
+            transaction = await wanted.begin(connection)
         recorder = Recorder(connection)
-        if keeper is not None:
+        if wanted.keeper is not None:
             await record(work, plan, recorder)
         await dequeue(work, plan, recorder)
         sequences = await write(work, plan)
+        if rebuild is not None:
+            await put_up(connection, rebuild, lambda name: progress(Step("building indexes", what=name)))
         undo = None
-        if keeper is not None:
+        if wanted.keeper is not None:
             progress(Step("keeping the rows as they were"))
             undo = await write_undo(
                 recorder,
                 connection,
                 work.schema,
                 work.classification,
-                keeper,
+                wanted.keeper,
                 business=source.manifest.business,
                 server_version=source.manifest.server_version,
             )
         progress(Step("committing"))
-        await commit_surely(connection, url, transaction)
-    return RestoreResult(plan, monotonic() - began, sequences, undo)
+        await commit_surely(connection, wanted.url, transaction)
+    return RestoreResult(plan, 0.0, sequences, undo)
 
 
 async def _full_plan(work: Work) -> RestorePlan:
@@ -121,20 +189,24 @@ async def _full_plan(work: Work) -> RestorePlan:
     return replace(plan, warnings=(*plan.warnings, *await clock_warnings(work)), dequeued=await find_outdated(work))
 
 
+async def _look(connection: Connection, source: BundleSource, catalogue: Catalogue, own_node: str) -> _Target:
+    schema = await reflect(connection)
+    classification = classify(schema, catalogue)
+    return _Target(schema, classification, select_entries(source.manifest, schema, classification, own_node))
+
+
 async def _stage(
     connection: Connection,
     source: BundleSource,
-    catalogue: Catalogue,
-    own_node: str,
+    target: _Target,
     conflicts: Conflicts,
     choices: Choices,
     progress: Progress,
+    loaded: Collection[str] = (),
 ) -> Work:
-    schema = await reflect(connection)
-    classification = classify(schema, catalogue)
-    selection = select_entries(source.manifest, schema, classification, own_node)
-    stages = await stage_entries(connection, source, schema, selection, progress)
-    return prepare(connection, source.manifest, schema, classification, selection, stages, conflicts, progress, choices)
+    schema, classification, selection = target.schema, target.classification, target.selection
+    staged = await stage_entries(connection, source, schema, selection, progress, loaded)
+    return prepare(connection, source.manifest, schema, classification, selection, staged, conflicts, progress, choices)
 
 
 def _check_kind(source: BundleSource, own_node: str) -> None:

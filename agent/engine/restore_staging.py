@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 from agent.database.staging import (
     Stage,
@@ -37,20 +39,38 @@ from protocol.manifest import Manifest
 _FRAMES_AHEAD = 3
 
 
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """The selected entries, by index. ``content`` names all rows of the bundle: a digest over those of its frames."""
+
+    stages: Mapping[int, Stage]
+    content: str
+
+
 async def stage_entries(
-    connection: Connection, source: BundleSource, schema: Schema, selection: Selection, progress: Progress
-) -> dict[int, Stage]:
-    """The selected entries in temporary tables, by index, once the whole bundle has been read to its seal.
+    connection: Connection,
+    source: BundleSource,
+    schema: Schema,
+    selection: Selection,
+    progress: Progress,
+    loaded: Collection[str] = (),
+) -> Staged:
+    """The selected entries in temporary tables, or in the live tables ``loaded``, once the whole bundle has been read
+    to its seal.
 
     Memory stays within a few frames. Raises ``SchemaDrift`` with every problem of every table, and what ``source``
     raises. After an error the connection is to be terminated.
     """
     manifest = source.manifest
     fits = {chosen.index: column_fits(chosen.entry, chosen.table, manifest, schema) for chosen in selection.entries}
-    stages = {chosen.index: _stage(chosen, fits[chosen.index]) for chosen in selection.entries}
+    stages = {
+        chosen.index: _stage(chosen, fits[chosen.index], loaded=chosen.table.name in loaded)
+        for chosen in selection.entries
+    }
     for stage in stages.values():
         await create_stage(connection, stage)
-    await copy_entries(connection, source, {index: stage.name for index, stage in stages.items()}, progress)
+    places = {index: stage.place for index, stage in stages.items()}
+    content = await copy_entries(connection, source, places, progress)
     problems = [*selection.missing]
     for chosen in selection.entries:
         problems += await _check(connection, chosen, stages[chosen.index], fits[chosen.index], manifest, schema)
@@ -60,32 +80,40 @@ async def stage_entries(
         )
     for stage in stages.values():
         await settle_types(connection, stage)
-    return stages
+    return Staged(stages, content)
 
 
-def _stage(chosen: Selected, fits: tuple[ColumnFit, ...]) -> Stage:
-    return Stage(chosen.index, chosen.table, tuple(StagedColumn(fit.name, fit.known, fit.fit) for fit in fits))
+def _stage(chosen: Selected, fits: tuple[ColumnFit, ...], *, loaded: bool) -> Stage:
+    columns = tuple(StagedColumn(fit.name, fit.known, fit.fit) for fit in fits)
+    return Stage(chosen.index, chosen.table, columns, loaded)
 
 
 async def copy_entries(
-    connection: Connection, source: BundleSource, names: Mapping[int, str], progress: Progress = silent
-) -> None:
-    """Copy entries of the bundle, by index, into temporary tables that have their columns; read it to its seal.
+    connection: Connection, source: BundleSource, places: Mapping[int, tuple[str, str]], progress: Progress = silent
+) -> str:
+    """Copy entries of the bundle, by index, into tables (namespace and name) that have their columns; read it to its
+    seal. Returns a digest over those of all frames.
 
     Raises what ``source`` raises. After an error the connection is to be terminated.
     """
     with ThreadPoolExecutor(2, "restore") as threads:
-        feed = _Feed(source.frames(), set(names), threads)
+        feed = _Feed(source.frames(), set(places), threads)
         try:
-            for index in sorted(names):
-                await _fill(connection, source.manifest, index, names[index], feed, progress)
+            for index in sorted(places):
+                await _fill(connection, source.manifest, index, places[index], feed, progress)
             await feed.finish()
         finally:
             await feed.close()
+    return feed.content.hexdigest()
 
 
 async def _fill(
-    connection: Connection, manifest: Manifest, index: int, name: str, feed: _Feed, progress: Progress
+    connection: Connection,
+    manifest: Manifest,
+    index: int,
+    place: tuple[str, str],
+    feed: _Feed,
+    progress: Progress,
 ) -> None:
     entry = manifest.tables[index]
 
@@ -94,7 +122,7 @@ async def _fill(
             yield block
             progress(Step("reading", feed.rows, manifest.total_rows, entry.table))
 
-    rows = await copy_rows(connection, name, [column.name for column in entry.columns], blocks())
+    rows = await copy_rows(connection, place, [column.name for column in entry.columns], blocks())
     if rows != entry.rows:
         raise WrongRowCount(f"The table {entry.table} has {rows} rows in the bundle, not {entry.rows}.")
 
@@ -129,6 +157,7 @@ class _Feed:
         self._ahead: deque[tuple[EncodedFrame, asyncio.Future[bytes]]] = deque()
         self._ended = False
         self.rows = 0
+        self.content = hashlib.sha256()
 
     async def blocks(self, index: int) -> AsyncGenerator[bytes, None]:
         """The unpacked blocks of one entry. Entries must be asked for in the manifest's order."""
@@ -153,7 +182,9 @@ class _Feed:
             frame = await anext(self._frames, None)
             if frame is None:
                 self._ended = True
-            elif frame.entry in self._wanted:
+                continue
+            self.content.update(frame.digest)
+            if frame.entry in self._wanted:
                 unpacking = asyncio.get_running_loop().run_in_executor(self._threads, decode_block, frame)
                 self._ahead.append((frame, unpacking))
             else:

@@ -190,7 +190,7 @@ async def _stage(
             raise TableGone(f"The table {entry.table} is no longer as it was when the restore was done.")
         kept[entry.table] = Kept(index, table)
         await create_kept(connection, kept[entry.table])
-    await copy_entries(connection, source, {each.index: each.name for each in kept.values()}, progress)
+    await copy_entries(connection, source, {each.index: ("pg_temp", each.name) for each in kept.values()}, progress)
     return _Work(connection, schema, classify(schema, catalogue), kept)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import shutil
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from agent.operations.setup import set_up
 from agent.operations.workspace import Workspace
 from protocol.manifest import Kind
 from tests.conftest import MakeDatabase
+from tests.engine.test_restore_loading import shape
 from tests.support.databases import Database
 from tests.support.restores import Laptop
 
@@ -52,11 +54,12 @@ async def _workspace(folder: Path, database: Database, name: str) -> Workspace:
     return Workspace(Home(folder))
 
 
-async def _run(*arguments: object) -> tuple[int, str]:
+async def _run(*arguments: object, load: bool = False) -> tuple[int, str]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "tests.support.restore_steps", *map(str, arguments)),
         cwd=ROOT,
+        env=os.environ | ({"BACKROOM_TEST_LOAD": "1"} if load else {}),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -73,10 +76,10 @@ async def _backup(database: MakeDatabase, folder: Path) -> Path:
         return (await make_backup(workspace, history, BackupRequest(Kind.BUSINESS, "b1"))).file
 
 
-async def _target(database: MakeDatabase, folder: Path) -> tuple[Laptop, Workspace]:
+async def _target(database: MakeDatabase, folder: Path, there: str = SHOP + THERE) -> tuple[Laptop, Workspace]:
     fresh = await database()
     laptop = Laptop(fresh, folder)
-    await laptop.execute(SHOP + THERE)
+    await laptop.execute(there)
     return laptop, await _workspace(folder / f"target-{fresh.name}", fresh, "laptop-two")
 
 
@@ -147,5 +150,30 @@ async def test_killed_at_any_step(database: MakeDatabase, tmp_path: Path) -> Non
         assert code == -9, said
         outcomes.append(await _check(laptop, workspace, before, after))
     assert outcomes == sorted(outcomes), "once applied at a step, applied at every later one"
+    assert outcomes[0] is False
+    assert outcomes[-1] is True
+
+
+@pytest.mark.one_server
+@pytest.mark.timeout(600)
+async def test_killed_while_rows_go_straight_into_empty_tables(database: MakeDatabase, tmp_path: Path) -> None:
+    """Keys and indexes that were taken down are there again, whenever it dies."""
+    empty = SHOP.partition("INSERT")[0]
+    file = await _backup(database, tmp_path)
+    laptop, workspace = await _target(database, tmp_path, empty)
+    before, declared = await laptop.contents(), await shape(laptop)
+    code, said = await _run(workspace.home.path, file, load=True)
+    assert code == 0, said
+    after = await laptop.contents()
+    steps = int(said)
+    assert await _check(laptop, workspace, before, after)
+    outcomes = []
+    for step in [*range(1, steps - 9, 4), *range(steps - 9, steps + 1)]:
+        laptop, workspace = await _target(database, tmp_path, empty)
+        code, said = await _run(workspace.home.path, file, step, load=True)
+        assert code == -9, said
+        outcomes.append(await _check(laptop, workspace, before, after))
+        assert await shape(laptop) == declared
+    assert outcomes == sorted(outcomes)
     assert outcomes[0] is False
     assert outcomes[-1] is True

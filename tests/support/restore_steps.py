@@ -3,6 +3,7 @@
 A step is every report of progress, and every moment before and after something that must survive: noting the
 transaction, keeping the undo bundle, the commit, the end in the history. Without N it runs through and prints how many
 steps there are. ``server`` as fourth argument kills the PostgreSQL server of that data folder instead, and goes on.
+With ``BACKROOM_TEST_LOAD`` in the environment rows go straight into empty tables, however few they are.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 from agent.archive.history import History
 from agent.database import transaction
 from agent.database.merge import Conflicts
+from agent.engine import loading
 from agent.engine import restore as restoring
 from agent.engine.progress import Step
 from agent.home import Home
@@ -78,6 +80,8 @@ async def main() -> int:
     last = int(sys.argv[3]) if len(sys.argv) > 3 else None
     steps = Steps(last, Path(sys.argv[4]) if len(sys.argv) > 4 else None)
     transaction.OUTCOME_SECONDS = 2.0
+    if "BACKROOM_TEST_LOAD" in os.environ:
+        loading.LEAST_ROWS = loading.LEAST_OF_TABLE = 1
     restoring.commit_surely = steps.around(restoring.commit_surely)  # type: ignore[assignment]
     outcomes.RunningRestore.started = steps.around(outcomes.RunningRestore.started)  # type: ignore[method-assign]
     outcomes.RunningRestore.kept = steps.around(outcomes.RunningRestore.kept)  # type: ignore[method-assign]

@@ -1,0 +1,162 @@
+"""Loading tables without what makes it slow: keys, indexes and foreign keys go first and come again at the end.
+
+All of it happens in the transaction that loads, so nobody ever sees a table without them. What PostgreSQL's own
+definition of a thing does not say in full (a comment, a tablespace, a state), or what something else hangs on, stays in
+place: it is then kept up row by row, as always.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import asyncpg
+
+from agent.database.names import qualified
+from agent.tables.schema import Table
+
+# For sorting the rows of an index; its workers share it.
+_MEMORY = "128MB"
+
+
+def _named(namespace: str, relation: str) -> str:
+    """SQL: the quoted name of a relation, as :func:`agent.database.names.qualified` writes it."""
+    quoted = (f"""replace({each}, '"', '""')""" for each in (f"{namespace}.nspname", f"{relation}.relname"))
+    return """'"' || """ + """ || '"."' || """.join(quoted) + """ || '"'"""
+
+
+_LOADABLE = """
+SELECT c.oid, w.place FROM unnest($1::text[]) WITH ORDINALITY w(name, place)
+JOIN pg_class c ON c.oid = w.name::regclass
+WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND NOT c.relhasrules AND NOT c.relhassubclass AND NOT c.relispartition
+  AND NOT c.relrowsecurity AND pg_has_role(c.relowner, 'USAGE')
+  AND NOT EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = c.oid)
+"""
+
+# Triggers may count on what is taken down, and event triggers see that it is.
+_LISTENERS = """
+SELECT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = ANY($1::text[]::regclass[]) AND NOT t.tgisinternal)
+    OR EXISTS (SELECT FROM pg_event_trigger e WHERE e.evtenabled <> 'D')
+"""
+
+_FOREIGN_KEYS = f"""
+SELECT k.oid, quote_ident(k.conname) AS name, k.conrelid AS child, k.confrelid AS parent,
+       {_named("cn", "c")} AS child_name, {_named("pn", "p")} AS parent_name,
+       pg_get_constraintdef(k.oid) AS definition,
+       k.convalidated AND k.conislocal AND k.coninhcount = 0 AND k.conparentid = 0
+       AND c.relkind = 'r' AND p.relkind = 'r'
+       AND pg_has_role(c.relowner, 'USAGE') AND pg_has_role(p.relowner, 'USAGE')
+       AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgconstraint = k.oid AND t.tgenabled <> 'O')
+       AND NOT EXISTS (SELECT FROM pg_description d WHERE d.classoid = 'pg_constraint'::regclass AND d.objoid = k.oid)
+       AS simple
+FROM pg_constraint k
+JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace cn ON cn.oid = c.relnamespace
+JOIN pg_class p ON p.oid = k.confrelid JOIN pg_namespace pn ON pn.oid = p.relnamespace
+WHERE k.contype = 'f' AND (k.conrelid = ANY($1::oid[]) OR k.confrelid = ANY($1::oid[]))
+ORDER BY c.relname, k.conname
+"""
+
+_INDEXES = f"""
+SELECT {_named("n", "x")} AS name, {_named("tn", "t")} AS table_name, quote_ident(k.conname) AS constraint,
+       pg_get_constraintdef(k.oid) AS constraint_definition, pg_get_indexdef(i.indexrelid) AS definition,
+       ARRAY(SELECT f.oid FROM pg_constraint f WHERE f.contype = 'f' AND f.conindid = i.indexrelid) AS needed_by,
+       i.indisvalid AND i.indisready AND NOT i.indisreplident AND NOT i.indisclustered AND NOT i.indisexclusion
+       AND x.reltablespace = 0 AND coalesce(k.conislocal AND k.coninhcount = 0, true)
+       AND NOT EXISTS (SELECT FROM pg_description d WHERE d.objoid IN (i.indexrelid, k.oid)
+                       AND d.classoid IN ('pg_class'::regclass, 'pg_constraint'::regclass))
+       AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = i.indexrelid AND a.attstattarget > 0)
+       AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.refobjid IN (i.indexrelid, k.oid) AND d.deptype <> 'i'
+                       AND d.refclassid IN ('pg_class'::regclass, 'pg_constraint'::regclass)
+                       AND NOT EXISTS (SELECT FROM pg_constraint f WHERE d.classid = 'pg_constraint'::regclass
+                                       AND f.oid = d.objid AND f.contype = 'f'))
+       AS simple
+FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_namespace n ON n.oid = x.relnamespace
+JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace tn ON tn.oid = t.relnamespace
+LEFT JOIN pg_constraint k ON k.conindid = i.indexrelid AND k.conrelid = i.indrelid AND k.contype IN ('p', 'u', 'x')
+WHERE i.indrelid = ANY($1::oid[])
+ORDER BY t.relname, NOT i.indisprimary, x.relname
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuild:
+    """What to take down for loading ``tables``, and to put up again: statements, in order, each with the name of its
+    table. ``touched`` are the names of all tables that must be held for it alone."""
+
+    tables: frozenset[str]
+    touched: frozenset[str]
+    down: tuple[tuple[str, str], ...]
+    up: tuple[tuple[str, str], ...]
+
+
+async def survey(connection: asyncpg.Connection, candidates: Sequence[Table], written: Iterable[Table]) -> Rebuild:
+    """What there is to take down for loading the ``candidates``; of these, only tables without anything in the way.
+
+    ``written`` are all tables that the transaction writes to: where something listens to what is done to one of them,
+    no table is loaded so. Takes nothing down yet.
+    """
+    nothing = Rebuild(frozenset(), frozenset(), (), ())
+    if await connection.fetchval(_LISTENERS, [qualified(table) for table in written]):
+        return nothing
+    names = [qualified(table) for table in candidates]
+    found = {row["oid"]: candidates[row["place"] - 1] for row in await connection.fetch(_LOADABLE, names)}
+    foreign = await connection.fetch(_FOREIGN_KEYS, list(found))
+    for row in foreign:
+        # A foreign key that stays is looked at row by row, in the order in which the rows come: not that of a load.
+        if not row["simple"]:
+            found.pop(row["child"], None)
+    dropped = [row for row in foreign if row["simple"] and (row["child"] in found or row["parent"] in found)]
+    gone = {row["oid"] for row in dropped}
+    indexes = [
+        row for row in await connection.fetch(_INDEXES, list(found)) if row["simple"] and set(row["needed_by"]) <= gone
+    ]
+    return Rebuild(
+        tables=frozenset(table.name for table in found.values()),
+        touched=frozenset(name for row in dropped for name in (row["child_name"], row["parent_name"])),
+        down=(
+            *((row["child_name"], _drop(row["child_name"], row["name"])) for row in dropped),
+            *((row["table_name"], _drop_index(row)) for row in indexes),
+        ),
+        up=(
+            *((row["table_name"], _add_index(row)) for row in indexes),
+            *_add_all((row["child_name"], row["name"], row["definition"]) for row in dropped),
+        ),
+    )
+
+
+async def take_down(connection: asyncpg.Connection, rebuild: Rebuild) -> None:
+    """Drop everything. The tables must be held."""
+    await connection.execute("; ".join(statement for _, statement in rebuild.down))
+
+
+async def put_up(connection: asyncpg.Connection, rebuild: Rebuild, told: Callable[[str], None]) -> None:
+    """Make everything again, as it was; ``told`` hears of the tables. Raises what a row breaks."""
+    await connection.execute(f"SET LOCAL maintenance_work_mem = '{_MEMORY}'")
+    for name, statement in rebuild.up:
+        told(name)
+        await connection.execute(statement)
+
+
+def _drop(table: str, constraint: str) -> str:
+    return f"ALTER TABLE {table} DROP CONSTRAINT {constraint}"
+
+
+def _drop_index(row: asyncpg.Record) -> str:
+    if row["constraint"] is not None:
+        return _drop(row["table_name"], row["constraint"])
+    return f"DROP INDEX {row['name']}"
+
+
+def _add_index(row: asyncpg.Record) -> str:
+    if row["constraint"] is not None:
+        return f"ALTER TABLE {row['table_name']} ADD CONSTRAINT {row['constraint']} {row['constraint_definition']}"
+    return str(row["definition"])
+
+
+def _add_all(keys: Iterable[tuple[str, str, str]]) -> Sequence[tuple[str, str]]:
+    """One statement for all foreign keys of a table."""
+    of_table: dict[str, list[str]] = defaultdict(list)
+    for table, name, definition in keys:
+        of_table[table].append(f"ADD CONSTRAINT {name} {definition}")
+    return [(table, f"ALTER TABLE {table} {', '.join(parts)}") for table, parts in of_table.items()]
