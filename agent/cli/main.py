@@ -18,6 +18,7 @@ COMMANDS = {
         "join": "shop",
         "run": "run",
         "open": "open",
+        "service": "service",
         "demo": "demo",
     },
     "Trust": {

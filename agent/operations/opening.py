@@ -45,26 +45,28 @@ async def start_agent(home: Home) -> bool:
 
     It goes on after this process. Raises :class:`NoPage` where it ends or does not answer.
     """
-    if await asyncio.to_thread(home.locked, "agent"):
-        return False
     port = home.state / "api-port"
-    await asyncio.to_thread(port.unlink, missing_ok=True)  # of one that was killed
-    process = await asyncio.to_thread(
-        lambda: subprocess.Popen(  # noqa: S603 - this very program
-            [sys.executable, "-m", "agent.cli.main", "--home", str(home.path), "run"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=sys.platform != "win32",
-            creationflags=_DETACHED if sys.platform == "win32" else 0,
-        )
-    )
+    process: subprocess.Popen[bytes] | None = None
+    if not await asyncio.to_thread(home.locked, "agent"):
+        await asyncio.to_thread(port.unlink, missing_ok=True)  # of one that was killed
+        process = await asyncio.to_thread(_spawn, home)
     try:
         async with asyncio.timeout(_START_SECONDS):
             while not await asyncio.to_thread(port.exists) or not await asyncio.to_thread(home.locked, "agent"):
-                if process.poll() is not None:
+                if process is not None and process.poll() is not None:
                     raise NoPage("The agent was started and has ended again.", "`backroom run` says why.")
                 await asyncio.sleep(0.1)
     except TimeoutError:
         raise NoPage("The agent was started, and its page does not answer yet.", "Try again in a moment.") from None
-    return True
+    return process is not None
+
+
+def _spawn(home: Home) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603 - this very program
+        [sys.executable, "-m", "agent.cli.main", "--home", str(home.path), "run"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=sys.platform != "win32",
+        creationflags=_DETACHED if sys.platform == "win32" else 0,
+    )
