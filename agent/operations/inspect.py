@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from agent.engine.bundle_file import VerifiedBundle, manifest_of, verify_bundle
+from agent.engine.progress import BYTES, Progress, Step, silent
 from agent.operations.errors import OperationError, UntrustedSource
 from agent.operations.workspace import Workspace
-from agent.reading import Opener, plainly
+from agent.reading import Opener, plainly, size_of
 from agent.sealing.errors import DamagedSealError
 from certs.errors import TrustError
 from certs.identity import verify_signature
@@ -124,7 +126,19 @@ async def inspect_bundle(workspace: Workspace, path: Path) -> Inspected:
     return Inspected(path, size, bundle.manifest, True, known_as(workspace, bundle.signer))
 
 
-async def verified(workspace: Workspace, path: Path, *, trust_source: bool) -> VerifiedBundle:
+def telling_bytes(progress: Progress, stage: str, total: int, what: str, before: int = 0) -> Callable[[int], None]:
+    """For a thread that counts the bytes it read: tells them as progress, after ``before`` of ``total``."""
+    loop = asyncio.get_running_loop()
+
+    def told(done: int) -> None:
+        loop.call_soon_threadsafe(progress, Step(stage, before + done, total, what, BYTES))
+
+    return told
+
+
+async def verified(
+    workspace: Workspace, path: Path, *, trust_source: bool, progress: Progress = silent
+) -> VerifiedBundle:
     """A bundle that holds and whose maker this laptop knows (or that the user vouches for).
 
     A sealed one was unlocked before, or lies in the sealed archive. Raises ``protocol.errors.BundleError`` or
@@ -132,7 +146,8 @@ async def verified(workspace: Workspace, path: Path, *, trust_source: bool) -> V
     """
     opener = workspace.bundle_files.open
     await asyncio.to_thread(refuse_platform_file, path, opener)
-    bundle = await verify_bundle(path, verify_signature, opener=opener)
+    told = telling_bytes(progress, "verifying", await asyncio.to_thread(size_of, path, opener), path.name)
+    bundle = await verify_bundle(path, verify_signature, told=told, opener=opener)
     known = known_as(workspace, bundle.signer)
     if known in {"unknown", "revoked"} and not trust_source:
         what = "which was revoked" if known == "revoked" else "which this laptop's shop does not know"

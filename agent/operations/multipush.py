@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent.archive.history import History
@@ -150,6 +150,6 @@ async def push_to_many(
 
 def _named(progress: Progress, name: str) -> Callable[[Step], None]:
     def told(step: Step) -> None:
-        progress(Step(f"{name}: {step.stage}", step.done, step.total, step.what))
+        progress(replace(step, stage=f"{name}: {step.stage}"))
 
     return told

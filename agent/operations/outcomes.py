@@ -16,6 +16,7 @@ from agent.database.transaction import CommitUnknown, outcome
 from agent.engine.backup import Sink
 from agent.engine.keeping import Keeper
 from agent.engine.restore_errors import RestoreError
+from agent.home import HomeBusyError
 from agent.log import get_logger
 from agent.operations.backups import backup_record
 from agent.operations.errors import OperationError
@@ -160,12 +161,16 @@ async def _forget_undo(workspace: Workspace, history: History, record: RestoreRe
 
 
 async def trim_undos(workspace: Workspace, history: History) -> None:
-    """Remove undo bundles beyond the newest ``KEPT_UNDOS`` that are older than a month."""
+    """Move undo bundles beyond the newest ``KEPT_UNDOS`` that are older than a month to the trash.
+
+    Not further: by a clock that jumped a year all would be old. The trash counts days on which pruning ran, too.
+    """
+    from agent.operations.prune import NotToTrash, to_trash  # only here: few restores come this far
+
     kept = await history.backups(kind=Kind.UNDO.value)
     for record in kept[KEPT_UNDOS:]:
         if (utc_now() - record.created_at).days > 30 and not record.pinned:
             try:
-                await workspace.archive.remove(workspace.archive.locate(record.path))
-            except (ArchiveError, FileNotFoundError):
-                log.debug("no undo bundle to remove", bundle=record.id)
-            await history.remove_backup(record.id)
+                await to_trash(workspace, history, record, why=f"beyond the newest {KEPT_UNDOS}, and a month old")
+            except (NotToTrash, HomeBusyError, ArchiveError) as error:
+                log.info("an undo bundle stays", bundle=record.id, reason=str(error))

@@ -23,8 +23,9 @@ from agent.engine.import_plan import ImportOptions
 from agent.engine.progress import Progress, silent
 from agent.operations.backups import backup_record, sealer
 from agent.operations.errors import OperationError
-from agent.operations.inspect import known_as
+from agent.operations.inspect import known_as, telling_bytes
 from agent.operations.workspace import Workspace, utc_now
+from agent.reading import size_of
 from agent.sealing.age import Lock
 from agent.tables.infer import classify
 from certs.identity import verify_signature
@@ -83,7 +84,9 @@ async def export_bundle(
     Raises ``protocol.errors.BundleError`` for a damaged bundle and errors of ``agent.engine`` and ``agent.archive``;
     then there is no file. Whose bundle it is does not matter: nothing is restored.
     """
-    bundle = await verify_bundle(path, verify_signature, opener=workspace.bundle_files.open)
+    opener = workspace.bundle_files.open
+    told = telling_bytes(progress, "verifying", await asyncio.to_thread(size_of, path, opener), path.name)
+    bundle = await verify_bundle(path, verify_signature, told=told, opener=opener)
     compress = compress and not (output is not None and output.name.removesuffix(".age").endswith(".json"))
     home = workspace.home.ensure()
     encoder = sealer(lock) if lock is not None else None

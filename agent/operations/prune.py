@@ -163,7 +163,9 @@ class NotToTrash(OperationError):
     hint = "`backroom history` shows it."
 
 
-async def to_trash(workspace: Workspace, history: History, record: BackupRecord) -> BackupRecord:
+async def to_trash(
+    workspace: Workspace, history: History, record: BackupRecord, *, why: str | None = None
+) -> BackupRecord:
     """Move one backup to the trash because somebody wants it; it can be taken back from there for some days.
 
     Raises :class:`NotToTrash` where it is pinned, at work, gone already or waits to be delivered.
@@ -177,7 +179,9 @@ async def to_trash(workspace: Workspace, history: History, record: BackupRecord)
             raise NotToTrash(f"{record.filename} is pinned.")
         if record.id in using:
             raise NotToTrash(f"{record.filename} is needed now: {using[record.id]}.")
-        problem = await _throw_away(workspace, history, Item(record, False, (f"thrown away by {person()}",)), now)
+        problem = await _throw_away(
+            workspace, history, Item(record, False, (why or f"thrown away by {person()}",)), now
+        )
         if problem:
             raise NotToTrash(f"{record.filename} stays: {problem}.")
         thrown = await history.backup(record.id)

@@ -50,7 +50,7 @@ async def plan_file(
 
     ``show`` names tables of which the plan brings examples.
     """
-    bundle = await verified(workspace, path, trust_source=trust_source)
+    bundle = await verified(workspace, path, trust_source=trust_source, progress=progress)
     return await _planned(workspace, history, bundle, conflicts, progress, choices=choices, show=show)
 
 
@@ -72,7 +72,7 @@ async def restore_file(
     Raises :class:`NoSuchPlan` where the history knows no such plan of this bundle, :class:`Declined` where the answer
     is no, and errors of the protocol, the engine and the database; then nothing has changed.
     """
-    bundle = await verified(workspace, path, trust_source=trust_source)
+    bundle = await verified(workspace, path, trust_source=trust_source, progress=progress)
     planned = await _plan_record(history, bundle, expected) if expected is not None else None
     if planned is not None:
         expected = planned.plan_digest

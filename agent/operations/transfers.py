@@ -15,7 +15,7 @@ from agent.archive.history import History, new_id
 from agent.archive.records import DONE, FAILED, INTERRUPTED, REFUSED, BackupRecord, TransferRecord
 from agent.database.businesses import Business, find_business
 from agent.engine.backup import BackupRequest
-from agent.engine.progress import Progress, Step, silent
+from agent.engine.progress import BYTES, Progress, Step, silent
 from agent.log import get_logger
 from agent.operations.approving import WAITS
 from agent.operations.backups import make_backup
@@ -39,6 +39,7 @@ SentMode = Literal["newer", "bundle", "store"]
 NOTE_SECONDS = 2.0
 RESUME_WITHIN = timedelta(hours=1)
 WAIT_SECONDS = 60.0
+MOVING = ("sending", "fetching")
 BROKE_OFF = "broke-off"
 """The code of an interrupted push that asks: it is not taken up again, the next one asks anew."""
 
@@ -112,10 +113,13 @@ def other_device(workspace: Workspace, text: str) -> Member:
 
 
 def telling(progress: Progress) -> Callable[[str, int, int, str], None]:
-    """The peer client's way of telling, as progress."""
+    """The peer client's way of telling, as progress: what moves over the network is counted in bytes."""
 
     def tell(phase: str, done: int, total: int, text: str) -> None:
-        progress(Step(phase, done, total, text))
+        if phase in MOVING:
+            progress(Step(phase, done, total, unit=BYTES))  # the words are its rate, which the progress has anyway
+        else:
+            progress(Step(phase, done, total, text))
 
     return tell
 

@@ -15,9 +15,9 @@ from agent.config import ConfigError
 from agent.database.errors import DatabaseError
 from agent.engine.bundle_file import verify_bundle
 from agent.engine.closure import LookedInto, bundle_edges, look_into
-from agent.engine.progress import BYTES, Progress, Step, silent
+from agent.engine.progress import Progress, silent
 from agent.operations.care import look_over
-from agent.operations.inspect import known_as
+from agent.operations.inspect import known_as, telling_bytes
 from agent.operations.look import schema_of
 from agent.operations.workspace import Workspace, utc_now
 from agent.sealing.errors import SealingError
@@ -108,7 +108,7 @@ async def verify_files(
     sizes = await asyncio.to_thread(lambda: [_size(path) for path, _ in files])
     before = 0
     for (path, record), size in zip(files, sizes, strict=True):
-        told = _telling(progress, before, sum(sizes), path.name)
+        told = telling_bytes(progress, "verifying", sum(sizes), path.name, before)
         verified = await _verify(workspace, path, record, deep=deep, schema=schema, progress=progress, told=told)
         before += size
         await note_verified(history, verified)
@@ -187,15 +187,6 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
-
-
-def _telling(progress: Progress, before: int, total: int, name: str) -> Callable[[int], None]:
-    loop = asyncio.get_running_loop()
-
-    def told(done: int) -> None:
-        loop.call_soon_threadsafe(progress, Step("verifying", before + done, total, name, BYTES))
-
-    return told
 
 
 async def _live_schema(workspace: Workspace) -> Schema | None:

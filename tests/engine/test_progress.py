@@ -10,6 +10,7 @@ from agent.cli.progress import shown, words
 from agent.engine.progress import BYTES, Pace, Step
 from agent.home import Home
 from agent.operations.rates import keep_rates, past_rates
+from agent.operations.transfers import telling
 
 
 def at(done: int, *, stage: str = "backing up", unit: str = "rows") -> Step:
@@ -65,3 +66,11 @@ def test_rates_are_kept_for_the_next_run_and_damage_is_no_matter(tmp_path: Path)
         progress(at(0))
         progress(at(10))
     assert past_rates(home) == {}  # over in no time: that says nothing
+
+
+def test_what_moves_over_the_network_is_told_in_bytes() -> None:
+    seen: list[Step] = []
+    tell = telling(seen.append)
+    tell("sending", 1_000_000, 4_000_000, "1.0 MB/s, 3 s left")
+    tell("applying", 10, 20, "comparing")
+    assert seen == [Step("sending", 1_000_000, 4_000_000, unit=BYTES), Step("applying", 10, 20, "comparing")]

@@ -18,8 +18,10 @@ from agent.archive.history import History, new_id
 from agent.archive.records import RestoreRecord, TransferRecord
 from agent.config import change
 from agent.home import HomeBusyError
+from agent.operations import outcomes
 from agent.operations.care import GONE, follow_renames, look_over, note, pin, rebuild, untrash
 from agent.operations.deliveries import drop, queue_delivery
+from agent.operations.outcomes import KEPT_UNDOS, trim_undos
 from agent.operations.prune import plan_prune, prune
 from agent.operations.status import status
 from agent.operations.verify import files_to_verify, find_files, verify_files
@@ -329,3 +331,25 @@ async def test_a_thousand_bundles_cost_few_queries_and_no_reading(workspace: Wor
     await history.backups(limit=20)
     assert (await status(workspace)).bundles == 1000
     assert len(statements) == 1
+
+
+async def test_a_clock_that_jumps_takes_no_undo_bundle_for_good(
+    workspace: Workspace, history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [
+        await keep(workspace, history, NOON + timedelta(days=day), Kind.UNDO, target_node=workspace.origin().node_id)
+        for day in range(KEPT_UNDOS + 2)
+    ]
+    monkeypatch.setattr(outcomes, "utc_now", lambda: NOON + timedelta(days=20))
+    await trim_undos(workspace, history)
+    assert trash(workspace) == set()
+    later = NOON + timedelta(days=400)
+    monkeypatch.setattr(outcomes, "utc_now", lambda: later)
+    await trim_undos(workspace, history)
+    assert trash(workspace) == {made[0].id, made[1].id}
+    (gone, _) = await history.backups(removed=True)
+    assert gone.removed_why == f"beyond the newest {KEPT_UNDOS}, and a month old"
+    await prune(workspace, history, now=later + timedelta(days=9))
+    assert trash(workspace) == {made[0].id, made[1].id}  # one day of pruning is not three
+    await untrash(workspace, history, made[0].id)
+    assert workspace.archive.locate(made[0].path).is_file()
