@@ -171,3 +171,59 @@ def test_a_backup_is_made_delivered_kept_thrown_away_and_taken_in_again(stage: S
     broken.write_bytes(b"no bundle")
     bring(page, broken)
     expect(page.get_by_text("It did not work")).to_be_visible()
+
+
+def test_a_restore_is_chosen_seen_and_done_in_part_and_as_a_second_business(stage: Stage) -> None:
+    made = stage.office.do("backup", "--business", ABC)["bundle_id"]
+    rename(stage, "office", "spoilt")
+    page = stage.reader.open(stage.office)
+    root = page.url.rstrip("/")
+    page.goto(f"{root}/backups/{made}/restore")
+    open_all(page)
+    check_accessible(page)
+    page.get_by_label("Exactly the backup").check()
+    page.get_by_label("business_products", exact=True).check()
+    page.get_by_role("button", name="Show what will happen").click()
+    expect(page.get_by_text("is of the whole business, not of some tables")).to_be_visible()
+    stage.reader.complaints.clear()  # the refusal's own status
+    page.go_back()
+    page.locator("input[name=policy][value=bundle]").check()
+    open_all(page)
+    page.set_viewport_size({"width": 360, "height": 800})
+    check_fits(page)
+    page.set_viewport_size({"width": 1200, "height": 850})
+    page.get_by_role("button", name="Show what will happen").click()
+    expect(page.get_by_text("Only: business_products, and what they need.")).to_be_visible()
+    open_all(page)
+    expect(page.get_by_role("cell", name="spoilt")).to_be_visible()
+    check_accessible(page)
+    page.get_by_label("To go on, type").fill(ABC)
+    page.get_by_label("To go on, type").press("Enter")
+    expect(page.get_by_text("Restored in")).to_be_visible(timeout=60_000)
+    spoilt = "SELECT count(*) FROM business_products WHERE name = 'spoilt'"
+    assert apart(lambda: stage.office.query(spoilt))[0][0] == 0
+
+    page.goto(f"{root}/backups/{made}/restore")
+    open_all(page)
+    page.get_by_label("As a second business").fill("Restaurant North")
+    page.get_by_role("button", name="Show what will happen").click()
+    expect(page.get_by_text("As a second business: Restaurant North.")).to_be_visible()
+    page.get_by_role("button", name="Restore").click()
+    expect(page.get_by_text("Restored in")).to_be_visible(timeout=60_000)
+    go(page, "Laptops")
+    expect(cell(page, "Restaurant North", 1)).to_contain_text("Here", timeout=40_000)
+
+
+def test_device_data_of_another_laptop_is_refused_and_something_else_offered(stage: Stage) -> None:
+    stage.office.do("push", ABC, KITCHEN)
+    bundle = stage.office.do("pull", KITCHEN, "--full-device")["bundle_id"]
+    page = stage.reader.open(stage.office)
+    page.goto(f"{page.url.rstrip('/')}/backups/{bundle}/restore")
+    expect(page.get_by_text(f"This is a full device backup from a different device ({KITCHEN})")).to_be_visible()
+    expect(page.get_by_role("button", name="Show what will happen")).to_have_count(0)
+    check_accessible(page)
+    page.get_by_role("button", name="Pull everything that may go").click()
+    expect(page.get_by_text(f"The backup of {KITCHEN} is here, in the archive.")).to_be_visible(timeout=60_000)
+    page.goto(f"{page.url.partition('/page')[0]}/page/backups/{bundle}/restore")
+    page.get_by_role("listitem").get_by_role("link", name="Full").first.click()
+    expect(page.get_by_role("button", name="Show what will happen")).to_be_visible()

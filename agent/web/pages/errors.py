@@ -88,6 +88,15 @@ class UploadBroken(PageError):
         super().__init__(text("import.broken"), text("import.broken.hint"))
 
 
+class Contradiction(PageError):
+    """Choices of a restore that do not go together."""
+
+    code = "contradiction"
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence, text("restore.not.hint"))
+
+
 class PlanGone(PageError):
     code = "plan-gone"
     status = 409

@@ -198,18 +198,21 @@ async def _foreseen(request: web.Request, business: Business, member: Member) ->
 
 
 async def take(request: web.Request) -> web.StreamResponse:
-    """Pull a business from there into the archive; what comes of it here is a restore's plan to say."""
+    """Pull a business, or all that may leave, from there into the archive; what comes of it here is a plan to say."""
     workspace = fresh(request)
     member = other_device(workspace, await field(request, "device"))
-    business = await field(request, "business")
+    full = str((await request.post()).get("kind", "")) == Kind.FULL.value
+    business = None if full else await field(request, "business")
     view = await request.app[GLANCE].current()
     name = next((each.name for each in view.businesses if each.id == business), business)
 
     async def work(progress: Progress) -> Any:
+        kind = Kind.FULL if full else Kind.BUSINESS
         async with workspace.history() as history:
-            return await pull(workspace, history, member.node_id, Kind.BUSINESS, business=business, progress=progress)
+            return await pull(workspace, history, member.node_id, kind, business=business, progress=progress)
 
-    title = text("pull.title", business=name, device=member.name)
+    one = text("pull.title", business=name, device=member.name)
+    title = text("pull.all", device=member.name) if full else one
     sheet = request.app[DESK].start(title, "done_pull.html", "/", work)
     raise to(f"/jobs/{sheet.job.id}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -9,14 +10,16 @@ from aiohttp import web
 
 from agent.archive.records import APPLIED, BackupRecord, RestoreRecord
 from agent.database.merge import Conflicts
-from agent.engine.bundle_file import VerifiedBundle
-from agent.engine.choices import NO_CHOICES, Choices
+from agent.engine.bundle_file import VerifiedBundle, manifest_of
 from agent.engine.compare import Comparison
 from agent.engine.plan import RestorePlan, RestoreResult
 from agent.engine.progress import Progress
 from agent.engine.undo import UndoPlan
+from agent.operations.inspect import known_as
 from agent.operations.restores import estimated_seconds, plan_file, proved, restore_file
 from agent.operations.undoing import find_undoable, plan, take_back
+from agent.operations.workspace import Workspace
+from agent.sealing.errors import SealingError
 from agent.web.api.errors import NotFound, PlanChanged
 from agent.web.api.jobs import DONE
 from agent.web.api.work import stored
@@ -25,10 +28,12 @@ from agent.web.pages.errors import PlanGone
 from agent.web.pages.parts import DESK, GLANCE, field, flag, fresh, require_typed
 from agent.web.pages.render import render, to
 from agent.web.pages.texts import text
+from agent.web.pages.wishes import MEETINGS, POLICIES, Wishes, wishes
+from protocol.manifest import Kind
 
 T = TypeVar("T")
-MIRROR = "mirror"
-POLICIES = ("newer", "local", "bundle", MIRROR)
+_INSTEAD = 5
+_SHOWN_UP_TO = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +41,7 @@ class Planned:
     """A restore as it would be now. ``typed`` is the name to be typed before it, where it takes rows away."""
 
     record: BackupRecord
-    policy: str
+    asked: Wishes
     plan: RestorePlan
     seconds: float | None
     typed: str | None
@@ -58,19 +63,42 @@ class UndoPlanned:
     plan: UndoPlan
 
 
-def _policy(policy: str) -> tuple[Conflicts, Choices]:
-    if policy == MIRROR:
-        return Conflicts.BUNDLE, Choices(mirror=True)
-    return Conflicts(policy), NO_CHOICES
-
-
 async def choose(request: web.Request) -> web.Response:
-    """What the backup is, and which rows shall win."""
+    """What the backup is, and how it shall be restored; for device data of another laptop, what can be done instead."""
     workspace = fresh(request)
     record = await record_of(workspace, request.match_info["id"])
-    foreign = record.kind == "full-device" and record.source_node != workspace.store.identity().node_id
-    policies = POLICIES if record.kind == "business-specific" else POLICIES[:-1]
-    return render("restore.html", request, {"backup": record, "policies": policies, "foreign": foreign})
+    known = await asyncio.to_thread(known_as, workspace, record.source_node)
+    context: dict[str, Any] = {
+        "backup": record,
+        "policies": POLICIES if record.kind == Kind.BUSINESS.value else POLICIES[:-1],
+        "meetings": MEETINGS,
+        "foreign": record.kind == Kind.FULL_DEVICE.value and known != "this laptop",
+        "stranger": known in ("unknown", "revoked"),
+        "tables": (),
+        "instead": (),
+        "member": known in ("admin", "member"),
+    }
+    if context["foreign"]:
+        async with workspace.history() as history:
+            found = [
+                each
+                for kind in (Kind.FULL, Kind.BUSINESS)
+                for each in await history.backups(kind=kind.value, device=record.source_node, limit=_INSTEAD)
+            ]
+        context["instead"] = found
+    else:
+        context["tables"] = await _tables(workspace, record)
+    return render("restore.html", request, context)
+
+
+async def _tables(workspace: Workspace, record: BackupRecord) -> tuple[str, ...]:
+    """The tables with rows in the backup, as far as its head can be read."""
+    path = workspace.archive.locate(record.path)
+    try:
+        manifest = await asyncio.to_thread(manifest_of, path, workspace.bundle_files.open)
+    except (OSError, SealingError):
+        return ()
+    return tuple(sorted({each.table for each in manifest.tables if each.rows})) if manifest is not None else ()
 
 
 async def make_plan(request: web.Request) -> web.StreamResponse:
@@ -79,21 +107,26 @@ async def make_plan(request: web.Request) -> web.StreamResponse:
     path, record = await stored(workspace, request.match_info["id"])
     if record is None:
         record = await record_of(workspace, request.match_info["id"])
-    policy = value if (value := await field(request, "policy")) in POLICIES else POLICIES[0]
-    conflicts, choices = _policy(policy)
+    asked = await wishes(request)
+    # Examples are looked for table by table: with many rows that would take longer than the plan itself.
+    show = await _tables(workspace, record) if record.records <= _SHOWN_UP_TO else ()
 
     async def work(progress: Progress) -> Planned:
         async with workspace.history() as history:
-            found = await plan_file(workspace, history, path, conflicts=conflicts, choices=choices, progress=progress)
+            found = await plan_file(
+                workspace,
+                history,
+                path,
+                conflicts=asked.conflicts,
+                choices=asked.choices,
+                trust_source=asked.trust_source,
+                show=show,
+                progress=progress,
+            )
             seconds = await estimated_seconds(history, found)
         name = found.business.name if found.business else workspace.config.device_name()
-        return Planned(
-            record,
-            policy,
-            found,
-            seconds,
-            name if found.totals.update + found.totals.delete > 0 and conflicts is Conflicts.BUNDLE else None,
-        )
+        loses = found.totals.update + found.totals.delete > 0 and asked.conflicts is Conflicts.BUNDLE
+        return Planned(record, asked, found, seconds, name if loses and not asked.choices.as_new else None)
 
     sheet = request.app[DESK].start(
         text("plan.title", what=record.business_name or text(f"kind.{record.kind}")),
@@ -111,7 +144,7 @@ async def apply(request: web.Request) -> web.StreamResponse:
     if planned.typed is not None:
         await require_typed(request, planned.typed)
     path, _ = await stored(workspace, planned.record.id)
-    conflicts, choices = _policy(planned.policy)
+    asked = planned.asked
 
     async def approve(bundle: VerifiedBundle, found: RestorePlan) -> bool:
         if found.digest != planned.plan.digest:
@@ -121,9 +154,17 @@ async def apply(request: web.Request) -> web.StreamResponse:
     async def work(progress: Progress) -> Restored:
         async with workspace.history() as history:
             result = await restore_file(
-                workspace, history, path, conflicts=conflicts, choices=choices, approve=approve, progress=progress
+                workspace,
+                history,
+                path,
+                conflicts=asked.conflicts,
+                choices=asked.choices,
+                trust_source=asked.trust_source,
+                approve=approve,
+                progress=progress,
             )
-            proof = await proved(workspace, path, result, choices) if conflicts is Conflicts.BUNDLE else None
+            wins = asked.conflicts is Conflicts.BUNDLE
+            proof = await proved(workspace, path, result, asked.choices) if wins else None
             noted = await history.restores(bundle_id=planned.record.id, state=APPLIED, limit=1)
         await glance.changed_here(result.plan.business.id if result.plan.business else None)
         return Restored(planned.record, result, proof, noted[0] if noted else None)
