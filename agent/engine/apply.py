@@ -41,17 +41,18 @@ async def write(work: Work, plan: RestorePlan) -> tuple[str, ...]:
     grouped = by_table(work.merges)
     order = insert_order(work.schema, grouped)
     done = await _loaded(work, plan)
+    changes = plan.totals.changes
     for component in order:
         new = [name for name in component if plan.tables[name].insert and not grouped[name][0].stage.loaded]
         fillings = [_filling(work, name, grouped[name]) for name in new]
         if not fillings:
             continue
-        work.progress(Step("writing", done, plan.totals.changes, ", ".join(component)))
+        work.progress(Step("writing", done, changes, ", ".join(component)))
         for name, rows in (await insert_rows(work.connection, work.schema, fillings)).items():
             _compare(name, "insert", plan.tables[name].insert, rows)
             done += rows
     for name in (name for component in order for name in component):
-        work.progress(Step("writing", done, plan.totals.changes, name))
+        work.progress(Step("writing", done, changes, name))
         rows = 0
         if plan.tables[name].update:
             rows = sum([await update_rows(work.connection, merge) for merge in grouped[name] if not merge.stub])

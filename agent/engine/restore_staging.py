@@ -72,8 +72,9 @@ async def stage_entries(
     places = {index: stage.place for index, stage in stages.items()}
     content = await copy_entries(connection, source, places, progress)
     problems = [*selection.missing]
+    same_schema = manifest.schema_fingerprint == schema.fingerprint()
     for chosen in selection.entries:
-        problems += await _check(connection, chosen, stages[chosen.index], fits[chosen.index], manifest, schema)
+        problems += await _check(connection, chosen, stages[chosen.index], fits[chosen.index], same_schema=same_schema)
     if problems:
         raise SchemaDrift(
             listed("The bundle has data for which this database has no place:", problems), details=problems
@@ -132,14 +133,14 @@ async def _check(
     chosen: Selected,
     stage: Stage,
     fits: tuple[ColumnFit, ...],
-    manifest: Manifest,
-    schema: Schema,
+    *,
+    same_schema: bool,
 ) -> list[DriftProblem]:
     problems = list(required_columns(chosen.entry, chosen.table))
     by_name = {fit.name: fit for fit in fits}
     misfits = await count_misfits(connection, stage)
     problems += [misfit(chosen.entry, by_name[name], rows) for name, rows in misfits.items()]
-    if manifest.schema_fingerprint != schema.fingerprint():
+    if not same_schema:
         missing = await count_missing(connection, stage)
         problems += [null_in_required(chosen.entry, name, rows) for name, rows in missing.items()]
     return problems
