@@ -37,7 +37,12 @@ class Pair:
             yield agent
 
     def change_much(self) -> Digest:
-        """Make every order of the office newer; returns the sales laptop's rows before they are pushed."""
+        """Make every order of the office newer; returns the sales laptop's rows before they are pushed.
+
+        Earlier bundles go, as if pruned: the next one travels whole and can be cut at any byte.
+        """
+        for path in self.sales.files("archive/business"):
+            path.unlink()
         self.office.execute(
             'UPDATE business_orders SET "updatedAt" = now(), notes = md5(random()::text) WHERE "businessId" = '
             f"(SELECT id FROM businesses WHERE name = '{BUSINESS}')"

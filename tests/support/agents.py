@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 
@@ -31,8 +31,9 @@ from agent.home import Home
 from certs.roster import Role
 from certs.store import Store
 from tests.support.databases import EMBEDDED, Database, Server, Servers
+from tests.support.zygote import Forked
 
-BACKROOM = (sys.executable, "-m", "agent.cli.main")
+BACKROOM = PLAIN = (sys.executable, "-m", "agent.cli.main")
 LOOPBACK = {"BACKROOM_LISTEN": "127.0.0.1"}
 # For laptops in networks of their own.
 ANYWHERE = {"BACKROOM_LISTEN": ""}
@@ -76,16 +77,32 @@ def environment(extra: Mapping[str, str] = {}) -> dict[str, str]:
 
 def backroom(*arguments: str, env: Mapping[str, str] = {}, timeout: float = 90, within: Sequence[str] = ()) -> Answer:
     """Run the command to its end."""
-    done = subprocess.run(
-        [*within, *BACKROOM, *arguments],
-        env=environment(env),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        cwd=ROOT,
-    )
-    return Answer(done.returncode, done.stdout, done.stderr)
+    process = spawn(arguments, env=env, within=within, stderr=subprocess.PIPE, text=True)
+    try:
+        out, err = process.communicate(timeout=timeout)
+    finally:
+        process.kill()
+        process.wait()
+    return Answer(process.returncode, out, err)
+
+
+def spawn(
+    arguments: Sequence[str], *, env: Mapping[str, str], within: Sequence[str] = (), stderr: Any, text: bool = False
+) -> subprocess.Popen[Any]:
+    """Start the command: forked where nothing speaks against it, else as a user's shell starts it."""
+    full = environment(env)
+    if within or "LD_PRELOAD" in full or BACKROOM != PLAIN or os.name == "nt":
+        return subprocess.Popen(
+            [*within, *BACKROOM, *arguments],
+            env=full,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=text,
+            cwd=ROOT,
+        )
+    forked = Forked(arguments, env=full, cwd=str(ROOT), stdout=subprocess.PIPE, stderr=stderr, text=text)
+    return cast("subprocess.Popen[Any]", forked)
 
 
 def wait_until(true: Callable[[], Any], seconds: float = 20, what: str = "it") -> Any:
@@ -106,14 +123,8 @@ class Agent:
         self._log_path = laptop.home / "logs" / "backroom.jsonl"
         self._skip = len(self._lines())
         self.errors = (laptop.home.parent / f"{laptop.home.name}.agent.err").open("ab")
-        self.process = subprocess.Popen(
-            [*laptop.within, *BACKROOM, "--home", str(laptop.home), "run", "--json"],
-            env=environment({**LOOPBACK, **env}),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=self.errors,
-            cwd=ROOT,
-        )
+        arguments = ("--home", str(laptop.home), "run", "--json")
+        self.process = spawn(arguments, env={**LOOPBACK, **env}, within=laptop.within, stderr=self.errors)
         self.port = 0
 
     def ready(self) -> Agent:
@@ -215,15 +226,7 @@ class Laptop:
 
     def start(self, *arguments: str, env: Mapping[str, str] = NO_MDNS) -> subprocess.Popen[str]:
         """Start a command, which ``ended`` waits for; what a failed test leaves running is killed after it."""
-        process = subprocess.Popen(
-            [*self.within, *BACKROOM, *self.arguments(*arguments)],
-            env=environment(env),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-        )
+        process = spawn(self.arguments(*arguments), env=env, within=self.within, stderr=subprocess.PIPE, text=True)
         self._started.append(process)
         return process
 
