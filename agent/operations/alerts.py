@@ -206,7 +206,7 @@ def notifier() -> tuple[str, ...]:
         return ("msg.exe", "*", "/TIME:60") if shutil.which("msg.exe") else ()
     if not (os.environ.get("DBUS_SESSION_BUS_ADDRESS") and shutil.which("notify-send")):
         return ()
-    return ("notify-send", "--app-name=Backroom")
+    return ("notify-send", "--app-name=Backroom", "--")
 
 
 async def desktop(program: tuple[str, ...], alert: Alert, over: bool) -> None:

@@ -13,6 +13,7 @@ from agent.engine.bundle_file import VerifiedBundle
 from agent.log import get_logger
 from agent.operations import requests
 from agent.operations.errors import Declined, OperationError
+from agent.operations.notifying import notify
 from agent.operations.requests import Request, Requests
 from agent.operations.restores import plan_bundle, totals
 from agent.operations.rights import require_push
@@ -125,6 +126,7 @@ class Approvals:
             )
         )
         log.warning("push waits for a yes", peer=peer.name, request=asked.id, business=name, **totals(plan))
+        await notify(self._workspace, asked)
         return asked
 
     async def ended(self, offer: IncomingOffer, outcome: str) -> None:

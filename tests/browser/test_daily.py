@@ -227,3 +227,43 @@ def test_device_data_of_another_laptop_is_refused_and_something_else_offered(sta
     page.goto(f"{page.url.partition('/page')[0]}/page/backups/{bundle}/restore")
     page.get_by_role("listitem").get_by_role("link", name="Full").first.click()
     expect(page.get_by_role("button", name="Show what will happen")).to_be_visible()
+
+
+def test_a_push_that_replaces_is_asked_about_once_or_never_again(stage: Stage) -> None:
+    stage.office.do("push", ABC, KITCHEN)
+    office, kitchen = stage.reader.open(stage.office), stage.reader.open(stage.kitchen)
+    go(kitchen, "Requests")
+    expect(kitchen.get_by_text("Nothing waits for you.")).to_be_visible()
+
+    def push_over(name: str) -> None:
+        rename(stage, "kitchen", name)
+        go(office, "Laptops")
+        office.get_by_role("link", name=f"Push {ABC} to {KITCHEN}").click()
+        office.get_by_label("My rows win over there").check()
+        office.get_by_role("button", name=f"Push to {KITCHEN}").click()
+
+    def left(name: str) -> int:
+        count = "SELECT count(*) FROM business_products WHERE name = $1"
+        return int(apart(lambda: stage.kitchen.query(count, name))[0][0])
+
+    push_over("theirs 1")
+    # The page says by itself that somebody asks, and moves nothing.
+    kitchen.get_by_role("link", name="Show them").click(timeout=60_000)
+    expect(kitchen.get_by_text("wants its rows of Restaurant ABC to replace those here")).to_be_visible()
+    check_accessible(kitchen)
+    kitchen.get_by_role("button", name="Always from laptop-office-001").click()
+    expect(kitchen.get_by_text("Permitted for good")).to_be_visible()
+    expect(office.get_by_text("Compared afterwards: identical")).to_be_visible(timeout=60_000)
+    check_accessible(kitchen)
+    kitchen.set_viewport_size({"width": 360, "height": 800})
+    check_fits(kitchen)
+    push_over("theirs 2")
+    expect(office.get_by_text("Compared afterwards: identical")).to_be_visible(timeout=60_000)
+    assert (left("theirs 1"), left("theirs 2")) == (0, 0)
+    kitchen.get_by_role("button", name=f"Ask again about {ABC} from laptop-office-001").click()
+    expect(kitchen.get_by_text("Permitted for good")).to_have_count(0)
+    push_over("theirs 3")
+    kitchen.get_by_role("link", name="Show them").click(timeout=60_000)
+    kitchen.get_by_role("button", name="Decline").click()
+    expect(office.get_by_text("declined it")).to_be_visible(timeout=30_000)
+    assert left("theirs 3") == 1

@@ -112,16 +112,6 @@ def a_push_that_replaces_waits_for_a_yes_over_there(stage: Stage) -> None:
     left = apart(lambda: stage.kitchen.query("SELECT count(*) FROM business_products WHERE name = 'theirs'"))
     assert left[0][0] == 0
 
-    apart(lambda: stage.kitchen.execute(newer))
-    push(office, ABC, "laptop-kitchen-002")
-    office.get_by_label("My rows win over there").check()
-    office.get_by_role("button", name="Push to laptop-kitchen-002").click()
-    go(kitchen, "Laptops")
-    kitchen.get_by_role("link", name="Look at it").click()
-    kitchen.get_by_role("button", name="Decline").click()
-    expect(office.get_by_text("declined it")).to_be_visible(timeout=30_000)
-    check_accessible(office)
-
 
 def test_backup_search_details_restore_and_undo(stage: Stage) -> None:
     page = stage.reader.open(stage.office)
@@ -172,18 +162,6 @@ def test_backup_search_details_restore_and_undo(stage: Stage) -> None:
     page.get_by_role("button", name="Take it back").click()
     expect(page.get_by_text("Taken back in")).to_be_visible()
     assert apart(lambda: stage.office.query(spoilt))[0][0] > 0
-
-
-def test_a_device_backup_of_another_laptop_is_refused_with_its_sentence(stage: Stage) -> None:
-    stage.office.do("pull", "laptop-kitchen-002", "--full-device")
-    page = stage.reader.open(stage.office)
-    go(page, "Backups")
-    page.get_by_role("link", name="Full device").first.click()
-    page.get_by_role("link", name="Restore").click()
-    expect(
-        page.get_by_text("This is a full device backup from a different device (laptop-kitchen-002)")
-    ).to_be_visible()
-    expect(page.get_by_role("button", name="Show what will happen")).to_have_count(0)
 
 
 def test_names_are_text_and_nothing_else(stage: Stage) -> None:

@@ -12,16 +12,23 @@ from agent.web.pages.render import render, to
 
 
 async def requests(request: web.Request) -> web.Response:
-    """Those that wait, with what would happen, and the last that are over."""
-    known = await asyncio.to_thread(Requests(fresh(request).home).all)
-    return render(
-        "requests.html",
-        request,
-        {
-            "waiting": [each for each in known if each.state == WAITING],
-            "over": [each for each in known if each.state != WAITING][:20],
-        },
-    )
+    """Those that wait, with what would happen, what is permitted for good, and the last that are over.
+
+    The list never moves under the pointer: where others wait by now than those shown, only that is said.
+    """
+    book = Requests(fresh(request).home)
+    known = await asyncio.to_thread(book.all)
+    waiting = [each for each in reversed(known) if each.state == WAITING]
+    ids = ",".join(each.id for each in waiting)
+    if "HX-Request" in request.headers:
+        return render("requests_news.html", request, {"news": ids != request.query.get("known", "")})
+    context = {
+        "waiting": waiting,
+        "ids": ids,
+        "over": [each for each in known if each.state != WAITING][:20],
+        "permissions": await asyncio.to_thread(book.permissions),
+    }
+    return render("requests.html", request, context)
 
 
 async def answer(request: web.Request) -> web.StreamResponse:
@@ -35,4 +42,12 @@ async def answer(request: web.Request) -> web.StreamResponse:
     raise to("/requests")
 
 
-ROUTES = [web.get("/requests", requests), web.post("/requests/{id}", answer)]
+async def forget(request: web.Request) -> web.StreamResponse:
+    """Take a standing permission back: from now on that laptop's pushes are asked about again."""
+    book = Requests(fresh(request).home)
+    node_id, business_id = await field(request, "node"), await field(request, "business")
+    await asyncio.to_thread(book.forbid, node_id, business_id)
+    raise to("/requests")
+
+
+ROUTES = [web.get("/requests", requests), web.post("/requests/{id}", answer), web.post("/permissions/forget", forget)]
