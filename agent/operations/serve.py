@@ -151,8 +151,7 @@ async def _keep_roster(workspace: Workspace, net: Network, news: asyncio.Event) 
                 continue
             try:
                 async with asyncio.timeout(10):
-                    await net.client.exchange_roster(member.node_id)
-                    await net.client.exchange_whereabouts(member.node_id, await whereabouts(workspace))
+                    await net.client.meet(member.node_id, await whereabouts(workspace))
             except (PeerError, TimeoutError) as error:
                 log.debug("no roster exchange", peer=member.name, reason=str(error))
         try:

@@ -26,7 +26,7 @@ log = get_logger(__name__)
 
 LIFETIME_SECONDS = 300
 _HANDOVER_SECONDS = 10.0
-_POLL_SECONDS = 0.4
+_POLL_SECONDS = 1.0
 
 
 def create_shop(workspace: Workspace, name: str) -> ShopState:

@@ -89,14 +89,20 @@ async def keep_standing(workspace: Workspace, server: PeerServer) -> None:
     home, here = workspace.home, workspace.config.device_name()
     try:
         while True:
-            await asyncio.to_thread(_write, home, [_moving(each) for each in server.transfers()])
-            for name in await asyncio.to_thread(_wanted, home):
+            moving = [_moving(each) for each in server.transfers()]
+            for name in await asyncio.to_thread(_tell, home, moving):
                 if await server.cancel(name, here):
                     log.warning("transfer cancelled", transfer=name)
                     await asyncio.to_thread(_done, home, name)
             await asyncio.sleep(POLL_SECONDS)
     finally:
         _write(home, [])
+
+
+def _tell(home: Home, moving: Sequence[dict[str, object]]) -> list[str]:
+    """Write where they stand; the names of those that somebody wants cancelled."""
+    _write(home, moving)
+    return _wanted(home)
 
 
 def _write(home: Home, moving: Sequence[dict[str, object]]) -> None:

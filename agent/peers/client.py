@@ -14,6 +14,7 @@ from agent.peers.directory import Directory
 from agent.peers.errors import BadAnswer, NotTrusted
 from agent.peers.fetch import Fetch, Fetched
 from agent.peers.handler import Part
+from agent.peers.link import Link
 from agent.peers.pace import Throttle
 from agent.peers.push import Push, Pushed, Tell, silent
 from agent.peers.questions import MAX_ROSTER_BYTES
@@ -133,24 +134,28 @@ class PeerClient:
         async for hashes in self._stream(node_id, "/v1/compare/rows", request, RowHashes.decode):
             yield hashes
 
-    async def exchange_whereabouts(self, node_id: str, own: Whereabouts) -> None:
-        """Tell the device where others are, and hear from it."""
-        link = await self.directory.connect(node_id)
-        try:
-            theirs = await link.read(Whereabouts.decode, "POST", "/v1/peers", message=own)
-        finally:
-            await link.close()
-        self.directory.hear(theirs.nodes)
-
     async def exchange_roster(self, node_id: str) -> Roster:
         """Give the device this laptop's roster and take its own; both end with the higher version."""
-        store = self.directory.store
         link = await self.directory.connect(node_id)
         try:
-            own = (await asyncio.to_thread(store.signed_roster)).encode()
-            theirs = await link.call("POST", "/v1/roster", own, limit=MAX_ROSTER_BYTES)
+            return await self._exchange_roster(link)
         finally:
             await link.close()
+
+    async def meet(self, node_id: str, own: Whereabouts) -> None:
+        """Exchange rosters, and with a device that is still trusted then, where others are: over one connection."""
+        link = await self.directory.connect(node_id)
+        try:
+            if (await self._exchange_roster(link)).trusts(node_id):
+                theirs = await link.read(Whereabouts.decode, "POST", "/v1/peers", message=own)
+                self.directory.hear(theirs.nodes)
+        finally:
+            await link.close()
+
+    async def _exchange_roster(self, link: Link) -> Roster:
+        store = self.directory.store
+        own = (await asyncio.to_thread(store.signed_roster)).encode()
+        theirs = await link.call("POST", "/v1/roster", own, limit=MAX_ROSTER_BYTES)
         try:
             return await asyncio.to_thread(store.save_roster, theirs)
         except RosterRollback:

@@ -133,7 +133,7 @@ async def test_a_device_tells_where_another_is_and_only_proof_counts(shop: list[
         client = front.client(knows.port)
         with pytest.raises(PeerError):
             await client.hello(back.node_id)
-        await client.exchange_whereabouts(admin.node_id, Whereabouts({front.node_id: ("10.0.0.9:1",)}))
+        await client.meet(admin.node_id, Whereabouts({front.node_id: ("10.0.0.9:1",)}))
         assert admin.shelf.told == [Whereabouts({front.node_id: ("10.0.0.9:1",)})]
         places = {str(each) for each in client.directory.candidates(back.node_id)}
         assert places == {f"127.0.0.1:{knows.port}", f"127.0.0.1:{server.port}"}
