@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.delivery.errors import DeliveryError, UnreachableError
+from agent.delivery.base import Kept
+from agent.delivery.errors import BadPlaceError, DeliveryError, UnreachableError
 from tests.delivery.conftest import MakeParcel, Place
 
 SIZES = [0, 1, 57 * 1000, 3_000_000, 9_000_001]
@@ -87,6 +88,31 @@ async def test_a_place_that_is_gone_is_temporary(place: Place, parcel: MakeParce
             await work
         assert caught.value.temporary
         assert "s3cret" not in str(caught.value)
+
+
+async def test_what_lies_there_is_listed_and_fetched_whole_or_not(
+    place: Place, parcel: MakeParcel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, small, target = os.urandom(5_000_000), b"rows", tmp_path / "fetched"
+    sent, other = parcel(data), parcel(small, name="backup-full-20250101-000000.bundle", key="2")
+    if not place.overwrites:
+        with pytest.raises(BadPlaceError, match="mailed"):
+            await place.delivery.there()
+        return
+    for each in (sent, other, parcel(b"not ours", name="notes.txt", key="3")):
+        await place.delivery.deliver(each)
+    assert await place.delivery.there() == (Kept(other.name, len(small)), Kept(sent.name, len(data)))
+    told: list[tuple[int, int]] = []
+    await place.delivery.fetch(sent.name, target, lambda done, total: told.append((done, total)))
+    assert target.read_bytes() == data
+    assert told[-1] == (len(data), len(data))
+    with pytest.raises(BadPlaceError, match="bundle"):
+        await place.delivery.fetch("backup-full-20240101-000000.bundle", tmp_path / "none")
+    if place.cut is not None:
+        monkeypatch.setattr("agent.delivery.cloud._RETRY", {"max_retries": 0})
+        place.cut.after(len(data) // 2, towards=False)
+        with pytest.raises(UnreachableError):
+            await place.delivery.fetch(sent.name, tmp_path / "half")
 
 
 async def test_a_changed_file_is_not_delivered(place: Place, parcel: MakeParcel) -> None:

@@ -70,12 +70,13 @@ def test_2_full_to_full_on_a_different_device(shops: Shops, tmp_path: Path) -> N
 def test_3_business_on_a_different_device(shops: Shops, tmp_path: Path) -> None:
     office, sales = without_demo(shops, "laptop-office-001"), shops.laptop("laptop-sales-002")
     shops.shop(office, sales)
-    kit = str(tmp_path / "office.kit")
-    office.do("identity", "export", kit, env=SECRET)
+    identity, recipient = new_identity()
+    (tmp_path / "key.txt").write_text(identity)
+    office.do("keys", "add", recipient)
     made = office.do("backup", "--business", "Restaurant ABC", "--output", str(tmp_path))
     assert made["file"].endswith(".bundle.age")
     assert sales.cli("restore", made["file"], "--yes").error["code"] == "key-needed"
-    assert restore(sales, made["file"], "--identity", kit, env=SECRET)["identical"] is True
+    assert restore(sales, made["file"], "--identity", str(tmp_path / "key.txt"))["identical"] is True
     assert sales.query(ORDERS, "Restaurant ABC") == office.query(ORDERS, "Restaurant ABC") != []
     assert sales.query('SELECT count(DISTINCT "businessId") FROM business_orders')[0][0] == 1
 

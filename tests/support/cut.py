@@ -6,20 +6,21 @@ import asyncio
 
 
 class Cut:
-    """Relays to ``127.0.0.1:target``. ``after`` counts the bytes of all connections towards the server from now on."""
+    """Relays to ``127.0.0.1:target``. ``after`` counts the bytes of all connections from now on."""
 
     def __init__(self, target: int) -> None:
         self.target = target
         self.port = 0
         self.cuts = 0
         self._left: int | None = None
+        self._towards = True
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def after(self, passed: int) -> None:
-        """Cut everything after this many more bytes."""
-        self._left = passed
+    def after(self, passed: int, *, towards: bool = True) -> None:
+        """Cut everything after this many more bytes towards the server, or from it."""
+        self._left, self._towards = passed, towards
 
     def heal(self) -> None:
         self._left = None
@@ -53,7 +54,7 @@ class Cut:
             self._writers.add(up_writer)
             try:
                 await asyncio.gather(
-                    self._copy(reader, up_writer, counted=True), self._copy(up_reader, writer, counted=False)
+                    self._copy(reader, up_writer, towards=True), self._copy(up_reader, writer, towards=False)
                 )
             finally:
                 up_writer.transport.abort()
@@ -65,9 +66,9 @@ class Cut:
             self._writers.discard(writer)
             self._tasks.discard(task)
 
-    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, counted: bool) -> None:
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, towards: bool) -> None:
         while data := await reader.read(65536):
-            if counted and self._left is not None:
+            if towards is self._towards and self._left is not None:
                 self._left -= len(data)
                 if self._left <= 0:
                     self.cuts += 1
