@@ -22,8 +22,6 @@ from protocol.manifest import Manifest
 from protocol.records import PREFIX_SIZE, Tag, parse_prefix
 
 LITERAL, SAME, LIKE = range(3)
-ZSTD = ".".join(str(part) for part in zstandard.ZSTD_VERSION)
-"""Both sides must have the same version: only then do they make the same frame of the same rows."""
 LITERAL_BYTES = 1 << 20
 _PIECE = struct.Struct(">BI")
 _SAME = struct.Struct(">I32s")

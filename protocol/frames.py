@@ -24,7 +24,10 @@ FRAME_DOMAIN = b"backroom-bundle/1 frame\0"
 DIGEST_SIZE = 32
 _FIELDS = struct.Struct(">IIIB")
 # Level 1 with a larger table: as quick, and rows become an eighth smaller.
-_COMPRESSION = zstandard.ZstdCompressionParameters(compression_level=1, hash_log=15)
+_LEVEL, _HASH_LOG = 1, 15
+_COMPRESSION = zstandard.ZstdCompressionParameters(compression_level=_LEVEL, hash_log=_HASH_LOG)
+PACKING = f"zstd {'.'.join(map(str, zstandard.ZSTD_VERSION))} level {_LEVEL} hash_log {_HASH_LOG}"
+"""How this library packs frames: where it is the same text, the same rows become the same bytes."""
 
 
 class Codec(IntEnum):

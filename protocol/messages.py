@@ -174,7 +174,8 @@ class Receipt(Message):
 class Offer(Message):
     """A bundle that the sender wants to hand over: its manifest as FORMAT.md writes it, and its size in bytes.
 
-    ``bases`` are the IDs of earlier bundles on which it could build a delta, the best first, with zstandard ``zstd``.
+    ``bases`` are the IDs of earlier bundles on which it could build a delta, the best first, and ``packing``
+    is how it packs frames (``protocol.frames.PACKING``).
     """
 
     manifest: bytes
@@ -182,7 +183,7 @@ class Offer(Message):
     sha256: bytes | None = None
     mode: Literal["newer", "bundle", "local", "store"] = "newer"
     bases: tuple[str, ...] = ()
-    zstd: str = ""
+    packing: str = ""
 
     @classmethod
     def decode(cls, data: bytes) -> Offer:
@@ -196,7 +197,7 @@ class Offer(Message):
                     f.choice("mode", ("newer", "bundle", "local", "store")),
                 ),
                 bases=f.items("bases", MAX_BASES, as_text),
-                zstd=f.text("zstd"),
+                packing=f.text("packing"),
             )
 
 

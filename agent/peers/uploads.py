@@ -21,8 +21,8 @@ from agent.peers.intake import receive
 from agent.peers.limits import ServerLimits
 from agent.peers.receive import Receiver
 from agent.peers.upload import Standing, Upload, transfer_id
-from protocol.delta import ZSTD
 from protocol.errors import BundleError
+from protocol.frames import PACKING
 from protocol.manifest import Manifest
 from protocol.messages import MAX_MANIFEST_BYTES, Offer, OfferAnswer, Problem
 
@@ -99,7 +99,7 @@ class Uploads:
                 413, "too-large", f"The bundle has {offer.size} bytes; this laptop takes at most {limit}."
             )
         name = transfer_id(peer.node_id, offer, manifest.bundle_id)
-        bases = offer.bases if offer.zstd == ZSTD else ()
+        bases = offer.bases if offer.packing == PACKING else ()
         incoming = IncomingOffer(name, manifest, offer.size, offer.sha256, offer.mode, bases)
         async with self._deciding:
             reply = await self._decide(peer, incoming)
