@@ -109,7 +109,7 @@ class Directory:
                 if running:
                     await asyncio.wait(running, timeout=0.1, return_when=asyncio.FIRST_COMPLETED)
                 elif loop.time() < deadline:
-                    await asyncio.sleep(0.05)
+                    await asyncio.sleep(0.2)
                 elif doubtful:
                     doubtful = set()
                 else:
