@@ -1,0 +1,87 @@
+"""A shop that has grown: fifty laptops, ten thousand backups, and names as long as they may be."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from playwright.sync_api import Page, expect
+from sqlalchemy import insert
+
+from agent.archive.history import History
+from agent.archive.schema import backups
+from agent.archive.store import values
+from agent.config import change
+from agent.home import Home
+from agent.operations.workspace import utc_now
+from certs.identity import Identity
+from certs.roster import Role
+from tests.browser.conftest import Reader, apart, check_accessible, check_fits
+from tests.support.agents import Laptop, Shops
+
+LONG = "W" * 60
+BUSINESS = "Ristorante-" + "x" * 400
+OTHERS = 49
+ROWS = 10_000
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def office(module_shops: Shops, reader: Reader) -> Iterator[Laptop]:
+    """One laptop of fifty; the others are in the roster and never answer."""
+
+    def make() -> Laptop:
+        laptop = module_shops.laptop(f"laptop-{LONG[:40]}", "shop")
+        module_shops.shop(laptop)
+        for number in range(OTHERS):
+            name = f"laptop-{number:02}-{LONG}"[:63]
+            laptop.store.issue(name, Identity.create(name, utc_now()).public_key, Role.MEMBER)
+        laptop.do("backup", "--business", "Restaurant ABC")
+        asyncio.run(_fill(laptop))
+        laptop.query("UPDATE businesses SET name = $1 WHERE name = 'Restaurant ABC' RETURNING 1", BUSINESS)
+        change(Home(laptop.home), web_port=0, alerts={"desktop": False})
+        return laptop
+
+    laptop = apart(make)
+    with laptop.running():
+        yield laptop
+
+
+async def _fill(laptop: Laptop) -> None:
+    async with History.open(Home(laptop.home)) as history:
+        (one,) = await history.backups()
+        many = [
+            replace(one, id=f"id-{n:05}", business_name=BUSINESS, created_at=one.created_at - timedelta(minutes=n))
+            for n in range(ROWS)
+        ]
+        async with history._writing() as connection:
+            await connection.execute(insert(backups), [values(each) for each in many])
+
+
+def test_fifty_laptops_and_ten_thousand_backups(office: Laptop, reader: Reader) -> None:
+    page = reader.open(office)
+    expect(page.locator("thead th")).to_have_count(2 + OTHERS)
+    expect(page.locator("tbody th", has_text="Ristorante")).to_have_text(BUSINESS)
+    everywhere(page)
+    page.goto(f"{page.url.rstrip('/')}/backups")
+    expect(page.locator("#found tbody tr")).to_have_count(50)
+    page.get_by_label("Search").fill("ristorante")
+    page.get_by_role("link", name="Older").click()
+    expect(page.get_by_role("link", name="Newer")).to_be_visible()
+    everywhere(page)
+    page.locator("#found").get_by_role("link", name="Ristorante").first.click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(BUSINESS)
+    everywhere(page)
+
+
+def everywhere(page: Page) -> None:
+    """Nothing scrolls sideways but what has a bar of its own, wide or narrow, and axe finds nothing serious."""
+    for width in (1200, 360):
+        page.set_viewport_size({"width": width, "height": 850})
+        check_fits(page)
+    check_accessible(page)
+    page.set_viewport_size({"width": 1200, "height": 850})
