@@ -22,7 +22,7 @@ class Chart:
 
 
 def chart(series: Series) -> Chart:
-    """Where the points lie; a single one stands at the end. Points stand in the order of time, evenly."""
+    """Where the points lie: in the order of time, evenly. A single one stands at the end."""
     numbers = [number for _, number in series.points]
     most = max(numbers) or 1.0
     step = (WIDTH - 2 * MARGIN) / max(1, len(numbers) - 1)

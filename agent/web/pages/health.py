@@ -25,7 +25,7 @@ async def health(request: web.Request) -> web.Response:
     async with workspace.history() as history:
         runs = await history.runs(limit=RUNS)
     context = {
-        "charts": [chart(each) for each in seen.series],
+        "charts": [chart(each) for each in seen.series if len(each.points) > 1],
         "last": seen.last,
         "runs": runs,
         "log": await log_lines(workspace),
