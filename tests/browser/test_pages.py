@@ -11,6 +11,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from agent.config import change
 from agent.home import Home
+from agent.sealing.age import new_identity
 from tests.browser.conftest import Stage, apart, check_accessible, check_fits
 
 ABC = "Restaurant ABC"
@@ -129,9 +130,11 @@ def test_backup_search_details_restore_and_undo(stage: Stage) -> None:
     expect(page.get_by_text("No backup fits.")).to_be_visible()
     page.get_by_label("Search").fill("office abc")
     page.locator("#found").get_by_role("link", name=ABC).first.click()
-    with page.expect_download() as download:
-        page.get_by_role("link", name="Download").click()
-    assert download.value.suggested_filename.endswith(".bundle")
+    apart(lambda: stage.office.do("keys", "add", new_identity()[1]))
+    for link, suffix in (("Download, sealed", ".bundle.age"), ("Download unsealed", ".bundle")):
+        with page.expect_download() as download:
+            page.get_by_role("link", name=link).click()
+        assert download.value.suggested_filename.endswith(suffix)
     page.get_by_role("button", name="Check the file").click()
     expect(page.get_by_text("The file is whole.")).to_be_visible()
     page.get_by_role("link", name="Back", exact=True).click()
@@ -144,7 +147,7 @@ def test_backup_search_details_restore_and_undo(stage: Stage) -> None:
     page.get_by_label("Exactly the backup").check()
     page.get_by_role("button", name="Show what will happen").click()
     expect(page.get_by_text("Nothing has been changed yet")).to_be_visible()
-    expect(page.locator("table")).to_contain_text("business_products")
+    expect(page.get_by_role("table", name="By table")).to_contain_text("business_products")
     check_accessible(page)
     page.get_by_label("To go on, type").fill("Restaurant")
     page.get_by_role("button", name="Restore").click()
