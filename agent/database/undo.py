@@ -41,6 +41,16 @@ def mark(table: Table, alias: str) -> str:
     return f"hashtextextended(ROW({column_list(stored(table), alias)})::text, 0)"
 
 
+def new_rows(table: Table, rows: str) -> str:
+    """A query for the columns of an undo entry: the rows ``l`` of the FROM clause ``rows`` were inserted."""
+    keys = "".join(f", l.{quote(name)}" for name in table.identity)
+    if table.identity:
+        own = ", ".join(f"NULL::{column.type} AS {quote(column.name)}" for column in table.stored_columns)
+    else:
+        own = column_list(stored(table), "l")
+    return f"SELECT {literal(Change.INSERTED)}::text, {mark(table, 'l')}{keys}, {own} FROM {rows}"
+
+
 @dataclass(slots=True)
 class _Kept:
     """What is kept of one table: its before-images' temporary table once there is one, and queries for new rows."""
@@ -94,7 +104,7 @@ class Recorder:
     def query(self, table: Table) -> str:
         """All that is kept of the table, in the columns of an undo entry. Valid once everything is written."""
         kept = self._kept[table.name]
-        selects = [self._new_rows(table, rows) for rows in kept.inserted]
+        selects = [new_rows(table, rows) for rows in kept.inserted]
         if kept.images:
             selects.append(self._images(kept))
         return " UNION ALL ".join(selects)
@@ -105,14 +115,6 @@ class Recorder:
 
     def _of(self, table: Table) -> _Kept:
         return self._kept.setdefault(table.name, _Kept(table, f"backroom_before_{len(self._kept)}"))
-
-    def _new_rows(self, table: Table, rows: str) -> str:
-        keys = "".join(f", l.{quote(name)}" for name in table.identity)
-        if table.identity:
-            own = ", ".join(f"NULL::{column.type} AS {quote(column.name)}" for column in table.stored_columns)
-        else:
-            own = column_list(stored(table), "l")
-        return f"SELECT {literal(Change.INSERTED)}::text, {mark(table, 'l')}{keys}, {own} FROM {rows}"
 
     def _images(self, kept: _Kept) -> str:
         table = kept.table

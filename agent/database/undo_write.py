@@ -9,7 +9,7 @@ from enum import StrEnum
 import asyncpg
 
 from agent.database.names import column_list, literal, qualified, quote
-from agent.database.undo import MARK, NOW, WHAT, Change, mark, stored
+from agent.database.undo import MARK, NOW, WHAT, Change, mark, new_rows, stored
 from agent.tables.schema import ForeignKey, Table
 
 
@@ -63,6 +63,24 @@ async def create_kept(connection: asyncpg.Connection, kept: Kept) -> None:
         f"CREATE TEMP TABLE {quote(kept.name)} ON COMMIT DROP AS SELECT NULL::text AS {quote(WHAT)}, "
         f"NULL::bigint AS {quote(MARK)}{keys}, {column_list(stored(kept.table), 'l')} "
         f"FROM {qualified(kept.table)} l WITH NO DATA"
+    )
+
+
+async def create_brought(connection: asyncpg.Connection, kept: Kept) -> str:
+    """Make a temporary table for rows that are kept as they came, all of them inserted; returns its name."""
+    name = f"backroom_brought_{kept.index}"
+    await connection.execute(
+        f"CREATE TEMP TABLE {name} ON COMMIT DROP AS SELECT {column_list(stored(kept.table), 'l')} "
+        f"FROM {qualified(kept.table)} l WITH NO DATA"
+    )
+    return name
+
+
+async def keep_brought(connection: asyncpg.Connection, kept: Kept) -> None:
+    """Bring such rows into the form of all others: what was done to them, their mark and their key."""
+    await connection.execute(
+        f"INSERT INTO {kept.relation} {new_rows(kept.table, f'pg_temp.backroom_brought_{kept.index} l')}; "
+        f"DROP TABLE pg_temp.backroom_brought_{kept.index}"
     )
 
 

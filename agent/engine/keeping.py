@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from agent.database.export import copy_blocks
 from agent.database.transaction import Connection
 from agent.database.undo import Recorder, undo_columns
 from agent.engine.backup import Origin, Sink
+from agent.engine.bundle_file import BundleSource
 from agent.tables.catalogue import TableClass
 from agent.tables.infer import Classification
 from agent.tables.schema import Schema, Table
-from protocol.frames import encode_frame
+from protocol.frames import EncodedFrame, encode_frame, frame_digest
 from protocol.limits import BUNDLE_VERSION
 from protocol.manifest import BusinessRef, ColumnEntry, Kind, Manifest, Options, Section, TableEntry
 from protocol.writer import BundleWriter
@@ -44,14 +45,22 @@ async def write_undo(
     schema: Schema,
     classification: Classification,
     keeper: Keeper,
+    source: BundleSource,
+    brought: Mapping[str, int],
     *,
     business: BusinessRef | None,
     server_version: str,
 ) -> Manifest | None:
-    """Seal what the recorder kept into an undo bundle; None where the transaction changed nothing."""
+    """Seal what the recorder kept into an undo bundle; None where the transaction changed nothing.
+
+    ``brought`` are tables whose rows are all new and exactly those of an entry of ``source``, by the entry's index:
+    what has to be kept of them are the frames that they came in.
+    """
     entries = [
         _entry(table, rows, classification) for table in recorder.tables if (rows := await recorder.count(table))
     ]
+    indexes = sorted(brought.values())
+    entries += [_brought(source.manifest.tables[index], classification) for index in indexes]
     if not entries:
         return None
     enums = {column.enum for entry in entries for column in entry.columns if column.enum}
@@ -76,13 +85,33 @@ async def write_undo(
     writer = BundleWriter(manifest)
     async with keeper.open_sink(manifest) as sink:
         await sink.write(writer.header())
-        for index, entry in enumerate(manifest.tables):
+        first = len(manifest.tables) - len(indexes)
+        for index, entry in enumerate(manifest.tables[:first]):
             query = recorder.query(schema.tables[entry.table])
             async for block in copy_blocks(connection, query):
                 frame = await asyncio.to_thread(encode_frame, index, None, block, compress=True)
                 await sink.write(writer.frame(frame))
+        if indexes:
+            places = {index: first + number for number, index in enumerate(indexes)}
+            async for frame in source.frames():
+                if frame.entry in places:
+                    await sink.write(writer.frame(await asyncio.to_thread(_moved, frame, places[frame.entry])))
         await sink.write(await asyncio.to_thread(writer.seal, keeper.origin.sign, keeper.origin.certificate))
     return manifest
+
+
+def _moved(frame: EncodedFrame, entry: int) -> EncodedFrame:
+    """The same rows as a frame of another entry."""
+    digest = frame_digest(entry, frame.rows, frame.raw_length, frame.codec, frame.data)
+    return replace(frame, entry=entry, digest=digest)
+
+
+def _brought(entry: TableEntry, classification: Classification) -> TableEntry:
+    return TableEntry(entry.table, _section(entry.table, classification), entry.columns, (), entry.rows)
+
+
+def _section(table: str, classification: Classification) -> Section:
+    return _SECTIONS.get(classification.rule(table).table_class, Section.DEVICE)
 
 
 def _entry(table: Table, rows: int, classification: Classification) -> TableEntry:
@@ -91,5 +120,4 @@ def _entry(table: Table, rows: int, classification: Classification) -> TableEntr
         ColumnEntry(name, own[name].type, own[name].enum) if name in own else ColumnEntry(name, "text")
         for name in undo_columns(table)
     )
-    section = _SECTIONS.get(classification.rule(table.name).table_class, Section.DEVICE)
-    return TableEntry(table.name, section, columns, (), rows)
+    return TableEntry(table.name, _section(table.name, classification), columns, (), rows)

@@ -16,8 +16,16 @@ from agent.engine.plan import RestorePlan
 from agent.tables.schema import Table
 
 
+def as_in_bundle(work: Work, plan: RestorePlan) -> dict[str, int]:
+    """The tables whose rows are all new and exactly those of one entry of the bundle, with the entry's index."""
+    cleared = {each.table for each in plan.cleared}
+    loaded = {merge.stage.table.name: merge.stage.index for merge in work.merges if merge.stage.loaded}
+    return {name: index for name, index in loaded.items() if name not in cleared}
+
+
 async def record(work: Work, plan: RestorePlan, recorder: Recorder) -> None:
-    """Keep what will be updated as it is, and note where the new rows will be. Before anything is written."""
+    """Keep what will be updated as it is, and note where the new rows will be, but for those that need not be read
+    again (:func:`as_in_bundle`). Before anything is written."""
     for wanted in await due_placeholders(work, plan):
         await recorder.will_insert(wanted.table, wanted.columns, missing_keys(work.schema, wanted))
     for victims in work.victims.values():
@@ -33,8 +41,9 @@ async def record(work: Work, plan: RestorePlan, recorder: Recorder) -> None:
             await recorder.before(table, Change.UPDATED, _pairs(merge, *UPDATES, Verdict.RAISED))
         if counts.insert and not merge.fresh:
             recorder.inserted(table, _pairs(merge, Verdict.INSERT) if merge.identity else _staged(merge))
+    known = as_in_bundle(work, plan)
     for name, merges in grouped.items():
-        if merges[0].fresh and plan.tables[name].insert:
+        if merges[0].fresh and plan.tables[name].insert and name not in known:
             recorder.inserted(work.schema.tables[name], f"{qualified(work.schema.tables[name])} l")
 
 

@@ -27,7 +27,7 @@ from agent.engine.loading import NotLoaded, open_up
 from agent.engine.outdated import dequeue, find_outdated, queues
 from agent.engine.plan import RestorePlan, RestoreResult
 from agent.engine.progress import Progress, Step, silent
-from agent.engine.record import record
+from agent.engine.record import as_in_bundle, record
 from agent.engine.restore_entries import Selection, select_entries
 from agent.engine.restore_errors import DuplicateRows, NotABackup, PlanChanged, UnclearRows, listed
 from agent.engine.restore_staging import stage_entries
@@ -176,6 +176,8 @@ async def _restore(wanted: _Wanted, *, may_load: bool) -> RestoreResult:
                 work.schema,
                 work.classification,
                 wanted.keeper,
+                source,
+                as_in_bundle(work, plan),
                 business=source.manifest.business,
                 server_version=source.manifest.server_version,
             )

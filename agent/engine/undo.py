@@ -14,17 +14,19 @@ from agent.database.exclusive import hold_tables, one_at_a_time
 from agent.database.names import quote
 from agent.database.reflect import reflect
 from agent.database.transaction import Connection, Isolation, commit_surely, open_transaction, transaction_id
-from agent.database.undo import Change, Recorder, undo_columns
+from agent.database.undo import WHAT, Change, Recorder, undo_columns
 from agent.database.undo_room import make_room
 from agent.database.undo_write import (
     Fate,
     Kept,
     changed_keys,
     count_held,
+    create_brought,
     create_kept,
     decide,
     delete_rows,
     going_rows,
+    keep_brought,
     return_rows,
     returned_rows,
     revert_rows,
@@ -40,7 +42,7 @@ from agent.tables.catalogue import Catalogue
 from agent.tables.infer import Classification, classify
 from agent.tables.order import insert_order
 from agent.tables.schema import Schema, Table
-from protocol.manifest import BusinessRef, Kind, Manifest
+from protocol.manifest import BusinessRef, Kind, Manifest, TableEntry
 from protocol.refusal import foreign_device_state
 
 _DOING = "The undo"
@@ -167,6 +169,8 @@ async def undo(
             work.schema,
             work.classification,
             keeper,
+            source,
+            {},
             business=source.manifest.business,
             server_version=source.manifest.server_version,
         )
@@ -183,15 +187,29 @@ async def _stage(
     if manifest.source_node != own_node:
         raise foreign_device_state(manifest)
     schema = await reflect(connection)
-    kept = {}
+    kept, brought = {}, {}
     for index, entry in enumerate(manifest.tables):
         table = schema.tables.get(entry.table)
-        if table is None or undo_columns(table) != tuple(column.name for column in entry.columns):
+        names = tuple(column.name for column in entry.columns)
+        as_came = WHAT not in names
+        if table is None or not (_same_columns(table, entry) if as_came else undo_columns(table) == names):
             raise TableGone(f"The table {entry.table} is no longer as it was when the restore was done.")
         kept[entry.table] = Kept(index, table)
         await create_kept(connection, kept[entry.table])
-    await copy_entries(connection, source, {each.index: ("pg_temp", each.name) for each in kept.values()}, progress)
+        if as_came:
+            brought[index] = await create_brought(connection, kept[entry.table])
+    places = {each.index: ("pg_temp", brought.get(each.index, each.name)) for each in kept.values()}
+    await copy_entries(connection, source, places, progress)
+    for each in kept.values():
+        if each.index in brought:
+            await keep_brought(connection, each)
     return _Work(connection, schema, classify(schema, catalogue), kept)
+
+
+def _same_columns(table: Table, entry: TableEntry) -> bool:
+    return {(column.name, column.type) for column in table.stored_columns} == {
+        (column.name, column.type) for column in entry.columns
+    }
 
 
 async def _plan(work: _Work, manifest: Manifest, *, overwrite: bool) -> UndoPlan:
