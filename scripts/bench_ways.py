@@ -1,0 +1,237 @@
+"""The comparisons of scripts/bench.py: each function runs the ways of one kind of work, one after another, once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from bench_shop import BUSINESS, copy, execute  # noqa: E402
+from memory import COMMAND, Peak, measured  # noqa: E402
+
+from agent.config import change  # noqa: E402
+from agent.demo.embedded import Cluster  # noqa: E402
+from agent.engine.backup import BackupRequest, backup  # noqa: E402
+from agent.home import Home  # noqa: E402
+from agent.operations.workspace import Workspace, utc_now  # noqa: E402
+from protocol.manifest import Kind, Manifest  # noqa: E402
+
+_CHANGES = {
+    "business_orders": '"notes" = \'changed\', "updatedAt" = now()',
+    "business_order_items": '"unitPrice" = "unitPrice" + 1',
+    "business_stock_movements": "\"reason\" = 'changed'",
+    "business_transactions": "\"description\" = 'changed'",
+}
+
+
+@dataclass(slots=True)
+class Measured:
+    """One way of doing a thing: seconds of each round, bytes of what it made, the peaks of our process
+    and of the receiving agent in bytes."""
+
+    seconds: list[float] = field(default_factory=list)
+    bytes: int = 0
+    peak: int = 0
+    receiver: int = 0
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+
+class Bench:
+    """The laptops, the tools and the results: group, then way, in the order in which they were first measured."""
+
+    def __init__(self, folder: Path, cluster: Cluster, programs: Path) -> None:
+        self.folder = folder
+        self.cluster = cluster
+        self.programs = programs
+        self.version = int(
+            subprocess.check_output([programs / "pg_dump", "--version"], text=True).split()[2].split(".")[0]
+        )
+        self.results: dict[str, dict[str, Measured]] = {}
+        self._made = 0
+
+    def note(self, group: str, way: str, seconds: float, *, size: int = 0, peak: int = 0, receiver: int = 0) -> None:
+        """Keep one measurement."""
+        found = self.results.setdefault(group, {}).setdefault(way, Measured())
+        found.seconds.append(seconds)
+        found.bytes = size or found.bytes
+        found.peak = max(found.peak, peak)
+        found.receiver = max(found.receiver, receiver)
+        print(f"  {group}: {way}: {seconds:.2f} s", file=sys.stderr, flush=True)
+
+    def tool(self, group: str, way: str, command: str, *, makes: Path | None = None) -> None:
+        """Run PostgreSQL's tools by a shell line, in which their folder is ``$PG``."""
+        started = time.monotonic()
+        done = subprocess.run(
+            ["/bin/bash", "-o", "pipefail", "-c", command],
+            env=os.environ | {"PG": str(self.programs)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        seconds = time.monotonic() - started
+        if done.returncode:
+            raise SystemExit(f"{command}: {done.stderr.decode(errors='replace')[-2000:]}")
+        size = _size(makes) if makes else 0
+        self.note(group, way, seconds, size=size)
+
+    def ours(self, group: str, way: str, home: Path, *arguments: str, also: int | None = None) -> dict[str, Any]:
+        """Run a command of ours; ``also`` is the process of an agent that works with it."""
+        other = Peak(also) if also else None
+        result, peak, seconds = measured(home, *arguments)
+        received = other.stop() if other else 0
+        self.note(group, way, seconds, size=_number(result, "bytes"), peak=peak, receiver=received)
+        return result
+
+    def database(self, template: str = "template0") -> str:
+        """A new database, as a copy; its DSN for the owner."""
+        self._made += 1
+        return asyncio.run(self.cluster.create_database(f"bench_{self._made}", template=template))
+
+    def drop(self, dsn: str) -> None:
+        asyncio.run(self.cluster.drop_database(dsn.partition("?")[0].rpartition("/")[2]))
+
+
+def _number(result: dict[str, Any], name: str) -> int:
+    value = result.get(name)
+    return value if isinstance(value, int) else 0
+
+
+def _size(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.rglob("*")) if path.is_dir() else path.stat().st_size
+
+
+def _run(work: Coroutine[Any, Any, None]) -> float:
+    started = time.monotonic()
+    asyncio.run(work)
+    return time.monotonic() - started
+
+
+def backups(bench: Bench, dsn: str, home: Path, queries: list[str]) -> Path:
+    """Full backups against pg_dump, and of one business against COPY. Returns a full bundle."""
+    custom, directory, copied = bench.folder / "dump.c", bench.folder / "dump.d", bench.folder / "copy.zst"
+    shutil.rmtree(directory, ignore_errors=True)
+    bench.tool("full backup", "pg_dump -Fc", f"$PG/pg_dump -Fc -f {custom} '{dsn}'", makes=custom)
+    full = bench.ours("full backup", "backroom", home, "backup", "--full", "--include-demo")
+    bench.tool("full backup", "pg_dump -Fd -j2", f"$PG/pg_dump -Fd -j2 -f {directory} '{dsn}'", makes=directory)
+    if bench.version >= 16:
+        packed = bench.folder / "dump.z"
+        bench.tool("full backup", "pg_dump -Fc, zstd", f"$PG/pg_dump -Fc -Z zstd:1 -f {packed} '{dsn}'", makes=packed)
+    bench.ours("full backup", "backroom, without demo", home, "backup", "--full")
+    bench.note("business backup", "COPY, zstd", _run(copy(dsn, queries, copied)), size=copied.stat().st_size)
+    bench.ours("business backup", "backroom", home, "backup", "--business", BUSINESS)
+    bench.note("business backup", "finding and checking the rows alone", _run(_find_rows(home)))
+    bench.ours("verify", "backroom", home, "verify", str(full["file"]))
+    return Path(str(full["file"]))
+
+
+class _Found(Exception):
+    """The rows are found and every gate has passed."""
+
+
+async def _find_rows(home: Path) -> None:
+    """A business backup up to where its file would be made."""
+
+    @asynccontextmanager
+    async def nowhere(_manifest: Manifest) -> AsyncIterator[Any]:
+        raise _Found
+        yield
+
+    workspace, request = Workspace(Home(home)), BackupRequest(Kind.BUSINESS, BUSINESS)
+    with suppress(_Found):
+        await backup(workspace.database_url, workspace.catalogue(), request, workspace.origin(), nowhere, now=utc_now)
+
+
+def exports(bench: Bench, dsn: str, home: Path, bundle: Path) -> None:
+    """The platform's JSON file, against JSON made by the database."""
+    made, exported = bench.folder / "rows.json.gz", bench.folder / "backup.json.gz"
+    names = "SELECT quote_ident(relname) FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
+    listed = f"$PG/psql -Atc \"{names}\" '{dsn}'"
+    rows = f"for t in $({listed}); do $PG/psql -Atc \"SELECT to_jsonb(t) FROM $t t\" '{dsn}'; done"
+    bench.tool("JSON", "to_jsonb by psql, gzip", f"({rows}) | gzip > {made}", makes=made)
+    exported.unlink(missing_ok=True)
+    bench.ours("JSON", "backroom export", home, "export", str(bundle), "--plain", "--output", str(exported))
+
+
+def restores(bench: Bench, homes: Callable[[str], Path], bundle: Path) -> None:
+    """Restores into an empty and into a full database."""
+    custom, directory = bench.folder / "dump.c", bench.folder / "dump.d"
+    for way, command in (
+        ("pg_restore -1", f"$PG/pg_restore -1 --no-owner -d '{{dsn}}' {custom}"),
+        ("pg_restore -j2", f"$PG/pg_restore -j2 --no-owner -d '{{dsn}}' {directory}"),
+    ):
+        dsn = bench.database()
+        bench.tool("restore into empty", way, command.format(dsn=dsn))
+        bench.drop(dsn)
+    dsn = bench.database("empty")
+    bench.ours("restore into empty", "backroom", homes(dsn), "restore", str(bundle), "--yes", "--trust-source")
+    bench.drop(dsn)
+    dsn = bench.database("office")
+    bench.tool(
+        "restore into full", "pg_restore --clean -1", f"$PG/pg_restore --clean -1 --no-owner -d '{dsn}' {custom}"
+    )
+    bench.drop(dsn)
+    dsn = bench.database("office")
+    bench.ours("restore into full", "backroom", homes(dsn), "restore", str(bundle), "--yes", "--trust-source")
+    bench.drop(dsn)
+
+
+def pushes(bench: Bench, homes: Callable[[str], Path], alone: str) -> None:
+    """One business, alone on the source, to an empty laptop; again, unchanged and changed; then compare."""
+    dump, sent = bench.folder / "push.c", bench.folder / "pushed.c"
+    dsn = bench.database()
+    line = f"$PG/pg_dump -Fc -f {dump} '{alone}' && cp {dump} {sent} && $PG/pg_restore -1 --no-owner -d '{dsn}' {sent}"
+    bench.tool("push", "pg_dump -Fc, cp, pg_restore -1", line, makes=dump)
+    bench.drop(dsn)
+    dsn = bench.database()
+    bench.tool("push", "pg_dump | psql -1", f"$PG/pg_dump -O '{alone}' | $PG/psql -q -1 -v ON_ERROR_STOP=1 '{dsn}'")
+    bench.drop(dsn)
+    source, target = bench.database("alone"), bench.database("empty")
+    change(Home(homes(source)), database_url=source)
+    sales = bench.folder / "sales"
+    change(Home(sales), database_url=target)
+    agent = subprocess.Popen(
+        [*COMMAND, "--home", str(sales), "run", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd=ROOT,
+        text=True,
+    )
+    try:
+        assert agent.stdout is not None
+        change(Home(homes(source)), peers=(f"127.0.0.1:{json.loads(agent.stdout.readline())['port']}",))
+        home = homes(source)
+        bench.ours("push", "backroom", home, "push", BUSINESS, "sales", also=agent.pid)
+        bench.ours("push", "backroom, 0% changed", home, "push", BUSINESS, "sales", also=agent.pid)
+        for share, parts in (("0.1%", 1), ("10%", 100)):
+            changed = f"WHERE abs(hashtext(id)) % 1000 < {parts}"
+            asyncio.run(execute(source, *(f"UPDATE {table} SET {what} {changed}" for table, what in _CHANGES.items())))
+            bench.ours("push", f"backroom, {share} changed", home, "push", BUSINESS, "sales", also=agent.pid)
+        bench.ours("compare", "backroom", home, "compare", "--business", BUSINESS, "--with", "sales")
+    finally:
+        agent.terminate()
+        agent.wait()
+    bench.drop(source)
+    bench.drop(target)
+
+
+def starts(bench: Bench, home: Path) -> None:
+    """The start of commands."""
+    for arguments in (("--version",), ("--help",), ("status",)):
+        started = time.monotonic()
+        subprocess.run([*COMMAND, "--home", str(home), *arguments], stdout=subprocess.DEVNULL, cwd=ROOT)
+        bench.note("start of a command", " ".join(arguments), time.monotonic() - started)
