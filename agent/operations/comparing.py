@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 from agent.database.businesses import Business, find_business
 from agent.engine.compare import Comparison, compare
 from agent.engine.compare_peer import PeerSide
 from agent.engine.compare_sides import bundle_side, live_side
 from agent.engine.progress import Progress, silent
+from agent.operations.bringing import readable
 from agent.operations.errors import OperationError
 from agent.operations.inspect import verified
-from agent.operations.look import businesses, find_bundle
+from agent.operations.keys import Ask, nobody
+from agent.operations.look import businesses
 from agent.operations.network import network
 from agent.operations.transfers import other_device
 from agent.operations.workspace import Workspace
@@ -40,10 +44,18 @@ class Compared:
 
 
 async def compare_business(
-    workspace: Workspace, business: str, other: str, *, trust_source: bool = False, progress: Progress = silent
+    workspace: Workspace,
+    business: str,
+    other: str,
+    *,
+    trust_source: bool = False,
+    ask: Ask = nobody,
+    identity: Path | None = None,
+    progress: Progress = silent,
 ) -> Compared:
     """Compare a business here with the same on the device, or in the bundle, that ``other`` names.
 
+    A sealed bundle is opened with ``identity``, or with the passphrase that ``ask`` gives (see ``keys.unlock``).
     Raises ``BusinessError``, :class:`NothingToCompare`, ``PeerError`` and what reading the bundle raises.
     """
     chosen = find_business(await businesses(workspace), business)
@@ -53,12 +65,15 @@ async def compare_business(
     except TrustError as not_a_device:
         from agent.archive.errors import ArchiveError
 
-        try:
-            path = await find_bundle(workspace, other)
-        except ArchiveError:
-            raise NothingToCompare(f"{other!r} is neither a laptop of the shop nor a bundle.") from not_a_device
-        bundle = await verified(workspace, path, trust_source=trust_source)
-        async with live_side(url, catalogue, chosen.id) as here, bundle_side(url, bundle) as there:
+        async with AsyncExitStack() as stack:
+            try:
+                wanted = readable(workspace, other, ask, identity=identity, progress=progress)
+                path = await stack.enter_async_context(wanted)
+            except ArchiveError:
+                raise NothingToCompare(f"{other!r} is neither a laptop of the shop nor a bundle.") from not_a_device
+            bundle = await verified(workspace, path, trust_source=trust_source, progress=progress)
+            here = await stack.enter_async_context(live_side(url, catalogue, chosen.id))
+            there = await stack.enter_async_context(bundle_side(url, bundle))
             return Compared(chosen, path.name, await compare(here, there, progress=progress))
     async with network(workspace) as net, live_side(url, catalogue, chosen.id) as here:
         there_peer = PeerSide(

@@ -127,6 +127,11 @@ def recipients_for(workspace: Workspace, place: DeliverySettings) -> tuple[str, 
     return recipients_of((*((recovery,) if recovery else ()), *own))
 
 
+async def nobody(words: str) -> str:
+    """An ``Ask`` where nobody is there to be asked."""
+    raise KeyNeededError("The file is sealed, and nobody is here to be asked for a passphrase.")
+
+
 async def unlock(workspace: Workspace, path: Path, ask: Ask, *, identity: Path | None = None) -> None:
     """Have the file read through its seal from now on; one that is not sealed, or that the archive's own key opens, is
     left as it is.

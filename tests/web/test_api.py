@@ -228,6 +228,61 @@ async def test_a_delivery_as_a_job(workspace: Workspace, asker: Asker, tmp_path:
     assert await asker.json("GET", "/api/places") == []
 
 
+async def test_backups_are_looked_after_over_the_api(workspace: Workspace, asker: Asker) -> None:
+    async with workspace.history() as history:
+        made = await many(workspace, history, 3)
+    file = workspace.archive.locate(made[0].path)
+    data = file.read_bytes()
+    file.write_bytes(data[:-9] + b"x" + data[-8:])
+    checked = (await asker.done("/api/verify", {"all": True}))["result"]
+    assert checked["ok"] is False
+    assert [each["bundle_id"] for each in checked["files"] if not each["ok"]] == [made[0].id]
+    assert (await asker.done("/api/verify", {"all": True, "due": True}))["error"]["code"] == "bad-request"
+    noted = (await asker.done("/api/notes", {"bundle": made[2].id, "notes": "before the move", "pinned": True}))[
+        "result"
+    ]
+    assert (noted["notes"], noted["pinned"]) == ("before the move", True)
+    plan = await asker.json("GET", "/api/prune")
+    done = (await asker.done("/api/prune", {}))["result"]
+    assert len(done["removed"]) == plan["remove"]
+    assert {each["bundle_id"]: each["keep"] for each in plan["items"]}[made[2].id] is True
+    assert (await asker.done("/api/rebuild", {}))["result"]["added"] == []
+
+
+@pytest.mark.one_server
+async def test_out_in_back_and_compared_over_the_api(filled_database: Database, tmp_path: Path) -> None:
+    workspace = workspace_at(tmp_path / "home", filled_database.dsn)
+    async with serving(workspace) as asker:
+        (business, *_) = await asker.json("GET", "/api/businesses")
+        asked = {"kind": "business-specific", "business": business["id"]}
+        made = (await asker.done("/api/backups", asked))["result"]
+        export = {"bundle": made["bundle_id"], "output": str(tmp_path)}
+        assert (await asker.done("/api/exports", export))["error"]["code"] == "no-recipient"
+        sealed = (await asker.done("/api/exports", {**export, "passphrase": "copper lantern violin"}))["result"]
+        assert sealed["file"].endswith(".json.gz.age")
+        unopened = await asker.done("/api/imports", {"file": sealed["file"]})
+        assert unopened["error"]["code"] == "bad-request"
+        opening = {"file": sealed["file"], "passphrase": "copper lantern violin"}
+        taken = (await asker.done("/api/imports", opening))["result"]
+        assert (taken["rows"], taken["checksum"]) == (made["rows"], "holds")
+        same = (await asker.done("/api/comparisons", {"business": business["id"], "with": made["bundle_id"]}))["result"]
+        assert same["identical"] is True
+        assert (await asker.done("/api/undos/plan", {}))["error"]["code"] == "nothing-to-undo"
+        address = "SELECT address FROM businesses WHERE id = $1"
+        async with filled_database.connect() as connection:
+            await connection.execute("UPDATE businesses SET address = 'Elsewhere 1' WHERE id = $1", business["id"])
+            found = (await asker.done("/api/restores/plan", {"bundle": made["bundle_id"]}))["result"]
+            digest = {"planDigest": found["plan_digest"]}
+            assert (await asker.done("/api/restores", {"bundle": made["bundle_id"], **digest}))["result"]["applied"]
+            assert await connection.fetchval(address, business["id"]) != "Elsewhere 1"
+            planned = (await asker.done("/api/undos/plan", {}))["result"]
+            wrong = await asker.done("/api/undos", {"planDigest": "another"})
+            assert wrong["error"]["code"] == "plan-changed"
+            undone = await asker.done("/api/undos", {"planDigest": planned["plan_digest"]})
+            assert undone["result"]["applied"] is True
+            assert await connection.fetchval(address, business["id"]) == "Elsewhere 1"
+
+
 @pytest.mark.one_server
 @pytest.mark.parametrize("query", ["", "?compress=false&includeDemoData=true", "?includeDeviceData=true", "business"])
 async def test_the_plan_s_download_endpoint(filled_database: Database, tmp_path: Path, query: str) -> None:

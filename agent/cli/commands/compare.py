@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from agent.cli.output import count
+from agent.cli.passphrase import asker, identity_option, passphrase_option
 from agent.cli.progress import shown
 from agent.cli.run import Session, command
 
@@ -13,7 +16,16 @@ from agent.cli.run import Session, command
 @click.option("--business", "-b", metavar="B", required=True, help="The business, by its id, name or slug.")
 @click.option("--with", "other", metavar="DEVICE_OR_FILE", required=True, help="A laptop of the shop, or a bundle.")
 @click.option("--trust-source", is_flag=True, help="Read a bundle that a device outside this shop made.")
-async def compare(session: Session, business: str, other: str, trust_source: bool) -> None:
+@identity_option
+@passphrase_option
+async def compare(
+    session: Session,
+    business: str,
+    other: str,
+    trust_source: bool,
+    identity: Path | None,
+    passphrase_file: Path | None,
+) -> None:
     """Prove that a business is the same here and on another laptop (or in a bundle): "identical", or what differs.
 
     Only digests travel, never the rows. A difference is an answer, not an error: the exit code is 0.
@@ -26,7 +38,13 @@ async def compare(session: Session, business: str, other: str, trust_source: boo
 
     with shown(session.output) as progress:
         done = await compare_business(
-            Workspace(session.home), business, other, trust_source=trust_source, progress=progress
+            Workspace(session.home),
+            business,
+            other,
+            trust_source=trust_source,
+            ask=asker(session, passphrase_file),
+            identity=identity,
+            progress=progress,
         )
     result = done.comparison
     say = session.output.say

@@ -8,7 +8,7 @@ from typing import Any
 
 from agent.engine.progress import Progress
 from agent.operations.workspace import Workspace
-from agent.web.api import models, work
+from agent.web.api import care, models, work
 from agent.web.api.models import Request
 
 See = Callable[[Workspace, Any], Awaitable[Any]]
@@ -44,4 +44,15 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("/api/pushes", "Push a business to another laptop", models.PushAsked, do=work.push),
     Endpoint("/api/pulls", "Pull a backup from another laptop", models.PullAsked, do=work.pull),
     Endpoint("/api/deliveries", "Deliver a bundle", models.DeliveryAsked, do=work.deliver),
+    Endpoint("/api/prune", "What pruning would do, and why", models.Nothing, see=care.see_prune),
+    Endpoint("/api/prune", "Move old backups to the trash, by rule", models.Nothing, do=care.prune_backups),
+    Endpoint("/api/verify", "Prove that backups hold", models.VerifyAsked, do=care.verify_backups),
+    Endpoint("/api/drills", "Restore backups for real into scratch tables", models.DrillAsked, do=care.hold_drills),
+    Endpoint("/api/notes", "Note something about a backup, pin it", models.NoteAsked, do=care.note_backup),
+    Endpoint("/api/rebuild", "Make the history anew from the files", models.Nothing, do=care.rebuild_history),
+    Endpoint("/api/exports", "Write a backup file of the platform", models.ExportAsked, do=care.export),
+    Endpoint("/api/imports", "Take in a backup file of the platform", models.ImportAsked, do=care.take_in),
+    Endpoint("/api/undos/plan", "What taking a restore back would do", models.UndoPlanAsked, do=care.plan_undo),
+    Endpoint("/api/undos", "Take a restore back, exactly as planned", models.UndoAsked, do=care.undo),
+    Endpoint("/api/comparisons", "Compare a business with a laptop or bundle", models.CompareAsked, do=care.compare),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
@@ -82,3 +83,55 @@ class DeliveryAsked(Request):
     plain: bool = Field(default=False, description="Deliver without sealing")
     passphrase: SecretStr | None = Field(default=None, description="Seal with this instead of the shop's keys")
     queue: bool = Field(default=False, description="Leave it to the queue and answer at once")
+
+
+class VerifyAsked(Request):
+    bundles: tuple[str, ...] = Field(default=(), description="Paths, file names in the archive, or ids")
+    all: bool = Field(default=False, description="Every backup of the archive")
+    due: bool = Field(default=False, description="Those that were not verified in the last 30 days")
+    deep: bool = Field(default=False, description="Unpack every block and follow every reference, too")
+    passphrase: SecretStr | None = Field(default=None, description="Opens sealed files (or the recovery key)")
+
+
+class DrillAsked(Request):
+    bundles: tuple[str, ...] = Field(default=(), description="Ids or file names; none: the newest of each group")
+    database: SecretStr | None = Field(default=None, description="Where to make the scratch tables")
+
+
+class NoteAsked(Request):
+    bundle: str = Field(description="An id or file name")
+    notes: str | None = Field(default=None, max_length=2000, description="The note; empty takes it away")
+    pinned: bool | None = Field(default=None, description="Whether no rule may remove it")
+
+
+class ExportAsked(Request):
+    bundle: str = Field(description="A path, a file name in the archive, or an id")
+    output: Path = Field(description="The folder or new file on this laptop; .json: not compressed")
+    compress: bool = Field(default=True, description="Compress the file")
+    plain: bool = Field(default=False, description="Not sealed: only so the platform itself can read it")
+    passphrase: SecretStr | None = Field(default=None, description="Seal with this instead of the shop's keys")
+
+
+class ImportAsked(Request):
+    file: str = Field(description="A backup file of the platform on this laptop, or at a place; sealed ones too")
+    skip_unknown: bool = Field(default=False, description="Leave out tables and columns that are not here")
+    skip_device_data: bool = Field(default=False, description="Leave out the state of the device that made it")
+    passphrase: SecretStr | None = Field(default=None, description="Opens a sealed file (or the recovery key)")
+
+
+class UndoPlanAsked(Request):
+    restore: str | None = Field(default=None, description="The restore's id; none: the last one")
+
+
+class UndoAsked(UndoPlanAsked):
+    plan_digest: str = Field(description="The digest of the plan that was looked at: exactly that is done")
+    changed: Literal["stop", "keep", "overwrite"] = Field(
+        default="stop", description="What becomes of rows that were changed since"
+    )
+
+
+class CompareAsked(Request):
+    business: str = Field(description="The business, by id, name or slug")
+    other: str = Field(alias="with", description="A laptop of the shop, or a bundle")
+    trust_source: bool = Field(default=False, description="Read a bundle that a device outside this shop made")
+    passphrase: SecretStr | None = Field(default=None, description="Opens a sealed file (or the recovery key)")

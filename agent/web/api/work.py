@@ -9,6 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pydantic import SecretStr
+
 from agent.archive.records import BackupRecord
 from agent.database.merge import Conflicts
 from agent.engine.backup import BackupRequest
@@ -17,6 +19,7 @@ from agent.engine.plan import RestorePlan
 from agent.engine.progress import Progress, silent
 from agent.operations import bringing, deliveries, devices, look, pulling, restores, status, transfers
 from agent.operations.backups import BackupMade, make_backup
+from agent.operations.keys import Ask
 from agent.operations.workspace import Workspace, utc_now
 from agent.web.api import models
 from agent.web.api.errors import BadRequest, PlanChanged
@@ -173,6 +176,17 @@ async def deliver(workspace: Workspace, asked: models.DeliveryAsked, progress: P
     return done.as_dict()
 
 
+def asking(passphrase: SecretStr | None) -> Ask:
+    """Answers with the passphrase that was sent; raises :class:`BadRequest` where there is none."""
+
+    async def ask(words: str) -> str:
+        if passphrase is None:
+            raise BadRequest(f"The file is sealed: {words[:1].lower()}{words[1:]} is needed.", "Send passphrase.")
+        return passphrase.get_secret_value()
+
+    return ask
+
+
 def _kind(text: str, business: str | None) -> Kind:
     kind = Kind(text)
     if (kind is Kind.BUSINESS) != (business is not None):
@@ -187,11 +201,6 @@ def _conflicts(workspace: Workspace, asked: models.PlanAsked) -> Conflicts:
 @asynccontextmanager
 async def _opened(workspace: Workspace, asked: models.PlanAsked, progress: Progress) -> AsyncIterator[Path]:
     """The bundle that was asked for, opened where it is sealed."""
-
-    async def ask(words: str) -> str:
-        if asked.passphrase is None:
-            raise BadRequest(f"The file is sealed: {words[:1].lower()}{words[1:]} is needed.", "Send passphrase.")
-        return asked.passphrase.get_secret_value()
-
+    ask = asking(asked.passphrase)
     async with bringing.readable(workspace, asked.bundle, ask, progress=progress) as path:
         yield path
