@@ -42,6 +42,8 @@
     const found = element.matches("[data-events]") ? [element] : element.querySelectorAll("[data-events]");
     for (const each of found) listen(each);
   });
+  // A part that cannot be made says nothing by itself: the whole page says why.
+  document.addEventListener("htmx:responseError", () => location.reload());
   window.addEventListener("pagehide", () => { for (const source of listening.values()) source.close(); });
 
   // A form is sent once; the button says that it was heard.
