@@ -56,6 +56,12 @@ def local_addresses(only: Sequence[str] | None = None) -> tuple[str, ...]:
     return worth_telling(interfaces(), only)
 
 
+def _present(only: Sequence[str]) -> list[str]:
+    """Those of the addresses that this machine has now. Blocking."""
+    own = {str(address) for each in interfaces() for address, _ in each.addresses}
+    return [address for address in only if address in own]
+
+
 class _Ears(RecordUpdateListener):
     """Remembers when any mDNS answer arrived, this laptop's own included."""
 
@@ -111,9 +117,13 @@ class Discovery:
         self._spawn(self._watch_ears())
 
     async def _open(self) -> None:
+        here = await asyncio.to_thread(_present, self._only) if self._only is not None else None
+        if here == []:
+            # zeroconf finds this out itself, but leaves a socket open then.
+            raise DiscoveryError(f"Looking for laptops by mDNS: {', '.join(self._only or ())} is not this laptop's.")
         try:
             self._zeroconf = AsyncZeroconf(
-                interfaces=self._only if self._only is not None else InterfaceChoice.All,
+                interfaces=here if here is not None else InterfaceChoice.All,
                 ip_version=None if self._only is not None else IPVersion.All,
             )
             await self._zeroconf.zeroconf.async_wait_for_start()

@@ -6,12 +6,13 @@ import asyncio
 import socket
 from pathlib import Path
 
+import psutil
 import pytest
 
 from agent.peers.address import Address, Origin
 from agent.peers.directory import Directory
 from agent.peers.discovery import Discovery
-from agent.peers.errors import BadAddress, NotFound, NotTrusted, PeerError, Unreachable, WrongDevice
+from agent.peers.errors import BadAddress, DiscoveryError, NotFound, NotTrusted, PeerError, Unreachable, WrongDevice
 from protocol.messages import Hello
 from protocol.requests import Whereabouts
 from tests.peers.laptops import QUICK_CLIENT, Laptop
@@ -164,3 +165,12 @@ async def test_a_browser_that_is_deaf_is_started_anew(monkeypatch: pytest.Monkey
         await asyncio.sleep(3)
         assert discovery.restarts == restarted
         assert await discovery.wait_for("node-ears") is not None
+
+
+async def test_addresses_that_this_laptop_does_not_have_are_no_place_for_mdns() -> None:
+    before = psutil.Process().num_fds()
+    with pytest.raises(DiscoveryError, match=r"198\.51\.100\.1 is not this laptop's"):
+        await Discovery(interfaces=["198.51.100.1"]).start()
+    assert psutil.Process().num_fds() == before
+    async with Discovery(interfaces=["198.51.100.1", "127.0.0.1"]) as discovery:
+        assert discovery.sightings() == {}
