@@ -69,9 +69,13 @@ async def whereabouts(workspace: Workspace) -> Whereabouts:
     nodes = {node: tuple(str(place) for place in places) for node, places in met.items()}
     port = await asyncio.to_thread(agent_port, workspace)
     if port is not None:
-        here = await asyncio.to_thread(local_addresses, interfaces(workspace.config))
-        nodes[own] = tuple(str(Address(host, port)) for host in here)[:MAX_PLACES]
+        nodes[own] = (await asyncio.to_thread(own_places, workspace.config, port))[:MAX_PLACES]
     return Whereabouts(dict(list(nodes.items())[:MAX_NODES]))
+
+
+def own_places(config: Config, port: int) -> tuple[str, ...]:
+    """Where others may try a port of this laptop, as ``HOST:PORT``; at least one. Blocking."""
+    return tuple(str(Address(host, port)) for host in local_addresses(interfaces(config)))
 
 
 def agent_port(workspace: Workspace) -> int | None:

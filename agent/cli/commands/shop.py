@@ -46,11 +46,13 @@ shop.add_command(create)
 @click.option("--wait", is_flag=True, help="Stay until the laptop has joined, even if the agent runs.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="The port for this invitation (any free one).")
 async def invite(session: Session, role: str, replaces: str | None, wait: bool, port: int) -> None:
-    """Invite a laptop: shows a code that is good for five minutes and one laptop.
+    """Invite a laptop: shows a code that is good for five minutes and one laptop, on a terminal as a QR code, too.
 
     On a terminal you are asked before the laptop is let in. In a script the code itself is the permission: with a
     running agent the command hands the invitation to it and returns at once.
     """
+    from agent.cli.qr import drawn
+    from agent.operations.network import own_places
     from agent.operations.shops import LIFETIME_SECONDS, invite_by_agent, open_window
     from agent.operations.workspace import Workspace
     from certs.roster import Role
@@ -80,6 +82,9 @@ async def invite(session: Session, role: str, replaces: str | None, wait: bool, 
         output.note(
             f"Waiting on port {window.port} (--address HOST:{window.port} where laptops do not find each other)."
         )
+        if output.interactive:
+            here = await asyncio.to_thread(own_places, workspace.config, window.port)
+            output.say(drawn(f"backroom {verb} {code} --address {here[0]}"))
         output.result({"code": str(code), "role": role, "port": window.port, "expires_in": LIFETIME_SECONDS})
         joined = await window.joined()
     output.say(f"{joined.name} ({joined.short_id}) has joined.")
