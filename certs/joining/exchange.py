@@ -9,8 +9,6 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
-from spake2 import SPAKE2_A, SPAKE2_B, SPAKEError
-from spake2.ed25519_basic import NotOnCurve
 
 from certs.codes import Code
 from certs.errors import Malformed, WrongCode
@@ -34,15 +32,21 @@ class Transcript:
 class Spake:
     """One side of SPAKE2 over the words of a code (python-spake2, Ed25519 group; the joiner is side A).
 
-    The identities that go into the shared key are the two device public keys.
+    The identities that go into the shared key are the two device public keys. The library is imported here: its tables
+    take 7 MB, and an agent joins once.
     """
 
     def __init__(self, code: Code, *, joiner: bool) -> None:
+        from spake2 import SPAKE2_A, SPAKE2_B
+
         self._exchange = (SPAKE2_A if joiner else SPAKE2_B)(PROTOCOL + b"\x00" + code.secret)
         self.message: bytes = self._exchange.start()
 
     def finish(self, message: bytes, joiner_key: bytes, inviter_key: bytes) -> bytes:
         """The shared key (32 bytes), equal on both sides only if code and both public keys are. Raises `Malformed`."""
+        from spake2 import SPAKEError
+        from spake2.ed25519_basic import NotOnCurve
+
         # The library reads the identities only now; the joiner did not know the inviter's key when it started.
         self._exchange.idA = joiner_key
         self._exchange.idB = inviter_key

@@ -61,3 +61,10 @@ async def test_a_command_imports_no_library_that_it_does_not_use(command: str, h
     *said, imported = done.stderr.splitlines()
     assert imported.split() == sorted(USED[command].split())
     assert not [line for line in said if "Traceback" in line]
+
+
+def test_an_agent_that_is_idle_has_not_imported_what_it_may_never_need() -> None:
+    seldom = {"aiosmtplib", "alembic", "obstore", "prometheus_client", "smbclient", "spake2"}
+    code = f"import sys, agent.app; print(*sorted({seldom} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"

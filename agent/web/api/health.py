@@ -1,4 +1,7 @@
-"""``/healthz`` and ``/metrics``: behind the token like all else (Prometheus reads it from ``state/api-token``)."""
+"""``/healthz`` and ``/metrics``: behind the token like all else (Prometheus reads it from ``state/api-token``).
+
+Prometheus' library is imported with the first question: few laptops are ever asked.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ import asyncio
 from aiohttp import hdrs, web
 
 from agent.operations.devices import devices
-from agent.operations.health import CONTENT_TYPE, health, metrics
 from agent.operations.workspace import Workspace
 from agent.web.api.values import answer
 from certs.errors import TrustError
@@ -26,11 +28,15 @@ class HealthPages:
 
     async def healthz(self, request: web.Request) -> web.Response:
         """200 where nothing needs attention, else 503; the words are in the body."""
+        from agent.operations.health import health
+
         seen = await health(Workspace(self._workspace.home))
         return answer(seen.as_dict(), 200 if seen.ok else 503)
 
     async def metrics(self, request: web.Request) -> web.Response:
         """The numbers in Prometheus' text format."""
+        from agent.operations.health import CONTENT_TYPE, metrics
+
         body = await metrics(Workspace(self._workspace.home), online=await self._devices_online())
         return web.Response(body=body, headers={hdrs.CONTENT_TYPE: CONTENT_TYPE, hdrs.CACHE_CONTROL: "no-store"})
 
