@@ -28,6 +28,7 @@ from certs.roster import Member
 from protocol.messages import Hello
 
 WITHIN = 6.0
+ANNOUNCED_WITHIN = 4.0
 
 
 @dataclass(slots=True)
@@ -94,12 +95,12 @@ async def doctor(workspace: Workspace, device: str | None = None, *, within: flo
     async with network(workspace) as net:
         found = await survey.look()
         active = [member for member in others if member.active]
-        answers, heard, windows = await asyncio.gather(
+        answers, heard, windows, sightings = await asyncio.gather(
             net.directory.online([member.node_id for member in active], within),
             survey.multicast(found),
             survey.windows_network(),
+            _announced(net, own, min(within, ANNOUNCED_WITHIN) if active else 0.0),
         )
-        sightings = set(net.discovery.sightings()) - {own} if net.discovery is not None else set()
         if len(shop.roster.members) > 1:
             diagnosis.findings += judge.judge_network(found, heard, len(sightings))
         diagnosis.findings += judge.judge_windows(*windows)
@@ -107,6 +108,16 @@ async def doctor(workspace: Workspace, device: str | None = None, *, within: flo
             peer = _Peer(workspace, net, member, found, member.node_id in sightings)
             diagnosis.findings += [finding async for finding in peer.look(answers.get(member.node_id))]
     return diagnosis
+
+
+async def _announced(net: Network, own: str, within: float) -> set[str]:
+    """The other laptops whose announcement has arrived. Who answers at a known address is there sooner than that."""
+    end = asyncio.get_running_loop().time() + within
+    while True:
+        seen = set(net.discovery.sightings()) - {own} if net.discovery is not None else set()
+        if seen or net.discovery is None or asyncio.get_running_loop().time() >= end:
+            return seen
+        await asyncio.sleep(0.1)
 
 
 @dataclass(frozen=True, slots=True)

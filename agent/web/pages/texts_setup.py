@@ -84,7 +84,7 @@ SETUP_TEXTS = {
     "kit.lead": "With the kit a repaired or new computer becomes this laptop again. Keep it elsewhere (a USB stick in "
     "a drawer), with its passphrase in another place.",
     "kit.passphrase": "Passphrase",
-    "kit.passphrase.hint": "at least 12 characters; without it nobody opens the kit",
+    "kit.passphrase.hint": "at least 12 characters; without it nobody opens the kit. Making it takes some seconds.",
     "kit.again": "The same again",
     "kit.differ": "The two passphrases are not the same.",
     "kit.other": "The shop’s recovery key has another passphrase than this one.",
