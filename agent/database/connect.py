@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
@@ -106,4 +107,9 @@ async def connect(url: str, *, application_name: str = "backroom") -> asyncpg.Co
     if connection.get_server_version() >= (17,):
         # A limit that servers before 17 do not know, and would end a long backup or restore.
         await connection.execute("SET transaction_timeout = 0")
+    if connection.get_server_version() >= (14,):
+        # A request to cancel may reach the server before the statement does, and is lost then: the server has to see by
+        # itself that nobody waits for the statement any more. Windows cannot.
+        with suppress(asyncpg.InvalidParameterValueError):
+            await connection.execute("SET client_connection_check_interval = '3s'")
     return connection

@@ -76,7 +76,7 @@ async def refused(shop: Database) -> DatabaseError:
 async def nobody_is_left(shop: Database) -> None:
     """No connection of ours stays, with its locks and its transaction."""
     async with shop.connect(admin=True) as connection:
-        for _ in range(100):
+        for _ in range(400):
             left = await connection.fetch(
                 "SELECT pid FROM pg_stat_activity WHERE datname = $1 AND application_name LIKE 'backroom%'", shop.name
             )
