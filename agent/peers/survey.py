@@ -9,7 +9,8 @@ import secrets
 import socket
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -17,7 +18,7 @@ from pathlib import Path
 from agent.peers.address import Address
 from agent.peers.interfaces import Interface, Leads, interfaces
 
-GROUP, PORT = "224.0.0.251", 5353
+GROUP, GROUP_6, PORT = "224.0.0.251", "ff02::fb", 5353
 HEAR_SECONDS = 1.0
 KNOCK_SECONDS = 3.0
 
@@ -112,29 +113,38 @@ class Multicast:
 
 
 async def multicast(found: Sequence[Interface]) -> tuple[Multicast, ...]:
-    """Send an mDNS question on each IPv4 network and listen for it."""
-    tried = []
-    for interface in found:
-        first = next((ip for ip, _ in interface.addresses if ip.version == 4), None)
-        if first is not None and interface.leads in (Leads.LAN, Leads.TUNNEL):
-            tried.append(_hear_itself(interface.name, str(first)))
-    return tuple(await asyncio.gather(*tried))
+    """Send an mDNS question on each network, by IPv4 and by IPv6 where it has them, and listen for it.
+
+    One of the two is enough: laptops are announced by both.
+    """
+    tried = [_hear_by_either(each) for each in found if each.leads in (Leads.LAN, Leads.TUNNEL)]
+    return tuple(each for each in await asyncio.gather(*tried) if each is not None)
 
 
-async def _hear_itself(name: str, address: str) -> Multicast:
+async def _hear_by_either(interface: Interface) -> Multicast | None:
+    first = next((str(ip) for ip, _ in interface.addresses if ip.version == 4), None)
+    by_six = any(ip.version == 6 for ip, _ in interface.addresses)
+    ways = [_by_four(first)] if first is not None else []
+    ways += [_by_six(interface.name)] if by_six else []
+    heard = await asyncio.gather(*(_hear_itself(interface.name, each) for each in ways))
+    return max(heard, key=lambda each: each.heard) if heard else None
+
+
+Open = Callable[[], tuple[socket.socket, socket.socket, tuple[str, int]]]
+"""Opens what listens to mDNS on one network and what sends to it, and gives the group's address; raises ``OSError``."""
+
+
+async def _hear_itself(name: str, opening: Open) -> Multicast:
     question = _question(f"backroom-doctor-{secrets.token_hex(8)}")
     loop = asyncio.get_running_loop()
     try:
-        listener = _listener(address)
+        listener, sender, group = opening()
     except OSError as error:
         return Multicast(name, False, error.strerror or str(error))
     try:
         if sys.platform.startswith("linux") and not _flag_multicast(name):
             return Multicast(name, False, "multicast is switched off on it")
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-            sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(address))
-            sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 1)
-            sender.sendto(question, (GROUP, PORT))
+        sender.sendto(question, group)
         async with asyncio.timeout(HEAR_SECONDS):
             while await loop.sock_recv(listener, 9000) != question:
                 pass
@@ -144,18 +154,51 @@ async def _hear_itself(name: str, address: str) -> Multicast:
         return Multicast(name, False, error.strerror or str(error))
     finally:
         listener.close()
+        sender.close()
     return Multicast(name, True)
 
 
-def _listener(address: str) -> socket.socket:
-    listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+def _by_four(address: str) -> Open:
+    def opening() -> tuple[socket.socket, socket.socket, tuple[str, int]]:
+        with ExitStack() as stack:
+            listener = stack.enter_context(_bound(socket.AF_INET))
+            membership = socket.inet_aton(GROUP) + socket.inet_aton(address)
+            listener.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
+            sender = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(address))
+            sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 1)
+            stack.pop_all()
+        return listener, sender, (GROUP, PORT)
+
+    return opening
+
+
+def _by_six(name: str) -> Open:
+    def opening() -> tuple[socket.socket, socket.socket, tuple[str, int]]:
+        index = socket.if_nametoindex(name)
+        with ExitStack() as stack:
+            listener = stack.enter_context(_bound(socket.AF_INET6))
+            membership = socket.inet_pton(socket.AF_INET6, GROUP_6) + struct.pack("@I", index)
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, membership)
+            sender = stack.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM))
+            sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
+            sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP, 1)
+            stack.pop_all()
+        return listener, sender, (GROUP_6, PORT)
+
+    return opening
+
+
+def _bound(family: socket.AddressFamily) -> socket.socket:
+    """A socket on mDNS's port beside others that are on it, too."""
+    listener = socket.socket(family, socket.SOCK_DGRAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if hasattr(socket, "SO_REUSEPORT"):
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family is socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.bind(("", PORT))
-        membership = socket.inet_aton(GROUP) + socket.inet_aton(address)
-        listener.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
         listener.setblocking(False)
     except OSError:
         listener.close()

@@ -87,3 +87,19 @@ def test_they_find_each_other_within_three_seconds_and_push(
     assert told["outcome"] == "stored"
     assert told["sent"] == path.stat().st_size
     assert arrived(back, path)
+
+
+ASK = "import asyncio; from agent.peers import survey as s; print(*asyncio.run(s.multicast(asyncio.run(s.look()))))"
+
+
+@pytest.mark.parametrize("address", ["10.77.0.1/24", "fd77::1/64"], ids=["ipv4", "ipv6"])
+def test_a_laptop_listens_to_its_own_multicast_by_ipv4_and_by_ipv6(address: str) -> None:
+    with Lan([address]) as lan:
+
+        def heard() -> str:
+            said = lan.hosts[0].start(sys.executable, "-c", ASK)
+            return said.communicate(timeout=60)[0].strip()
+
+        assert heard() == "Multicast(interface='eth0', heard=True, error='')"
+        lan.hosts[0].run("ip", "link", "set", "eth0", "multicast", "off")
+        assert "heard=False, error='multicast is switched off on it'" in heard()
