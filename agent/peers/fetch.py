@@ -78,7 +78,7 @@ class Fetch:
                     finally:
                         await link.close()
                 except PeerError as error:
-                    await self._patience.pause(error)
+                    await self._patience.pause(error, self._tell)
         except BaseException:
             if self._receiver is not None:
                 await self._receiver.close()

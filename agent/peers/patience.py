@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 
 from agent.log import get_logger
 from agent.peers.errors import Interrupted, NotFound, PeerError, Unreachable
@@ -30,10 +31,11 @@ class Patience:
         self._since = None
         self._pause = self._limits.first_pause
 
-    async def pause(self, error: PeerError) -> None:
+    async def pause(self, error: PeerError, tell: Callable[[str, int, int, str], None]) -> None:
         """After ``error``: wait a little and return to try again, or raise once it took too long.
 
-        What fails before anything got through fails at once: then there is nothing to go on with.
+        ``tell`` is told of the wait, as progress. What fails before anything got through fails at once: then there is
+        nothing to go on with.
         """
         now = asyncio.get_running_loop().time()
         self._since = now if self._since is None else self._since
@@ -44,5 +46,6 @@ class Patience:
                 f"{error} It was tried again for {self._limits.retry_seconds:g} seconds without success."
             ) from error
         log.info("trying again", reason=str(error), pause=round(self._pause, 2))
+        tell("no-answer", 0, 0, f"{error} Trying again.")
         await asyncio.sleep(self._pause * random.uniform(0.8, 1.2))  # noqa: S311 - only spreads the load
         self._pause = min(self._limits.longest_pause, self._pause * 2)

@@ -136,7 +136,7 @@ class Push:
                     log.info("no delta", reason=str(error))
                     self._bases = {}
                 elif not await self._wait_for_space(error):
-                    await self._patience.pause(_passing(error))
+                    await self._patience.pause(_passing(error), self._tell)
                 continue
             receipt = await asyncio.to_thread(open_receipt, signed, self._node_id, manifest.bundle_id)
             return Pushed(receipt, signed, self._sent)

@@ -110,9 +110,12 @@ async def test_a_part_that_was_damaged_on_disk_is_sent_again_from_its_beginning(
 async def test_a_peer_that_stays_away_ends_the_push_in_bounded_time(shop: list[Laptop]) -> None:
     front, back = shop[1], shop[2]
     path = front.bundle(12_000_000)
+    told: list[tuple[str, str]] = []
     async with back.serve() as server, Proxy(server.port, cut_after=[6_000_000, 0]) as proxy:
         with pytest.raises(Interrupted, match="tried again for 5 seconds"):
-            await front.client(proxy.port).push(back.node_id, path)
+            client = front.client(proxy.port)
+            await client.push(back.node_id, path, tell=lambda phase, _done, _total, text: told.append((phase, text)))
+    assert any(phase == "no-answer" and text.endswith("Trying again.") for phase, text in told)
 
 
 async def test_a_connection_that_stands_still_is_noticed(shop: list[Laptop]) -> None:

@@ -212,6 +212,7 @@ _STAGES = {
     "waiting": "Waiting for a yes over there",
     "queued": "Waiting for others over there",
     "no-space": "Waiting for space over there",
+    "no-answer": "Waiting for the other laptop",
     "comparing": "Comparing",
     "sealing": "Sealing",
     "delivering": "Delivering",
