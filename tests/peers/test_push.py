@@ -112,8 +112,8 @@ async def test_a_peer_that_stays_away_ends_the_push_in_bounded_time(shop: list[L
     path = front.bundle(12_000_000)
     told: list[tuple[str, str]] = []
     async with back.serve() as server, Proxy(server.port, cut_after=[6_000_000, 0]) as proxy:
+        client = front.client(proxy.port)
         with pytest.raises(Interrupted, match="tried again for 5 seconds"):
-            client = front.client(proxy.port)
             await client.push(back.node_id, path, tell=lambda phase, _done, _total, text: told.append((phase, text)))
     assert any(phase == "no-answer" and text.endswith("Trying again.") for phase, text in told)
 
