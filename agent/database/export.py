@@ -24,7 +24,7 @@ async def copy_blocks(
 
     async def copy() -> None:
         try:
-            cutter = _Cutter(blocks.put, block_bytes)
+            cutter = Cutter(blocks.put, block_bytes)
             await connection.copy_from_query(query, output=cutter.take, format="text")
             await cutter.end()
         finally:
@@ -47,7 +47,7 @@ async def copy_blocks(
                 await copying
 
 
-class _Cutter:
+class Cutter:
     """Makes blocks of the driver's chunks, which are many and small: they are joined once and go no further."""
 
     def __init__(self, put: Callable[[bytes], Awaitable[None]], block_bytes: int) -> None:

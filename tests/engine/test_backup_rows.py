@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from agent.database.connect import connect
-from agent.database.export import copy_blocks
+from agent.database.export import Cutter, copy_blocks
 from agent.database.reflect import reflect
 from agent.tables.catalogue import load_catalogue
 from protocol.manifest import Kind
@@ -131,6 +131,24 @@ async def test_blocks_end_with_rows(shop: Database, block_bytes: int) -> None:
     assert all(block.endswith(b"\n") for block in blocks)
     lines = b"".join(blocks).split(b"\n")[:-1]
     assert [int(line.split(b"\t")[0]) for line in lines] == list(range(1, 3001))
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 7, 64, 1000, 100_000])
+async def test_blocks_end_with_rows_however_a_driver_cuts_its_chunks(chunk_bytes: int) -> None:
+    rows = b"".join(b"%d\t%s\n" % (number, b"x" * (number * 37 % 200)) for number in range(2000))
+    blocks: list[bytes] = []
+
+    async def put(block: bytes) -> None:
+        blocks.append(block)
+
+    cutter = Cutter(put, 5000)
+    for start in range(0, len(rows), chunk_bytes):
+        await cutter.take(rows[start : start + chunk_bytes])
+    await cutter.end()
+    assert b"".join(blocks) == rows
+    assert all(block.endswith(b"\n") for block in blocks)
+    assert all(len(block) > 5000 - 220 for block in blocks[:-1])
+    assert max(map(len, blocks)) <= max(5000, chunk_bytes) + chunk_bytes
 
 
 async def test_a_long_row_makes_a_longer_block(shop: Database) -> None:
