@@ -87,7 +87,7 @@ async def rescue(workspace: Workspace, history: History, device: str, *, progres
 
 
 async def _fetch_held(workspace: Workspace, history: History, old: Member, progress: Progress) -> tuple[str, ...]:
-    """Bring what others hold and this archive lacks; who did not answer."""
+    """Bring what others hold and this archive lacks; who of them did not answer."""
     async with network(workspace) as net:
         found, quiet = await held_by_others(workspace, net, old)
         here = {each.id for each in await history.backups(device=old.node_id)}
@@ -98,7 +98,7 @@ async def _fetch_held(workspace: Workspace, history: History, old: Member, progr
                 await fetch_held(workspace, history, net, old, held[bundle_id], progress)
             except PeerError as error:
                 log.warning("not fetched", peer=held[bundle_id].holder.name, reason=str(error))
-    return quiet
+    return tuple(name for name in quiet if name != old.name)
 
 
 async def _prove(
