@@ -21,6 +21,7 @@ from agent.sealing.age import (
     needs_passphrase,
     recipients_of,
 )
+from agent.sealing.archive_key import ArchiveKey
 from agent.sealing.errors import KeyNeededError, NotSealedError
 from agent.sealing.recovery import RecoveryKey
 from certs.errors import Malformed
@@ -48,17 +49,19 @@ Ask = Callable[[str], Awaitable[str]]
 
 @dataclass(frozen=True, slots=True)
 class KeysSeen:
-    """The recovery key's recipient and file, and the other recipients of the settings."""
+    """The recovery key's recipient and file, the other recipients of the settings, and the sealed archive's key."""
 
     recovery: str | None
     file: Path
     others: tuple[str, ...]
+    archive: str | None = None
 
     def as_dict(self) -> dict[str, object]:
         return {
             "recovery": self.recovery,
             "file": str(self.file) if self.recovery else None,
             "recipients": list(self.others),
+            "archive": self.archive,
         }
 
 
@@ -70,7 +73,8 @@ def recovery_key(workspace: Workspace) -> RecoveryKey:
 def show(workspace: Workspace) -> KeysSeen:
     """What there is. Blocking."""
     key = recovery_key(workspace)
-    return KeysSeen(key.recipient(), key.sealed, recipients_of(workspace.config.age_recipients))
+    others = recipients_of(workspace.config.age_recipients)
+    return KeysSeen(key.recipient(), key.sealed, others, ArchiveKey(key.folder).recipient())
 
 
 async def make_recovery_key(workspace: Workspace, passphrase: str) -> KeysSeen:

@@ -13,7 +13,7 @@ import pytest
 
 from agent.archive.history import History
 from agent.archive.records import BackupRecord
-from agent.config import load
+from agent.config import change, load
 from agent.config_delivery import DeliverySettings
 from agent.delivery.errors import BadPlaceError, NoSuchJobError, TooLargeError
 from agent.delivery.outbox import FAILED, GIVE_UP, STEPS, WAITING, Outbox
@@ -176,6 +176,10 @@ async def test_sealed_by_passphrase(workspace: Workspace, history: History, reco
 
 async def test_keys_are_shown_proved_and_taken_away(workspace: Workspace) -> None:
     assert show(workspace).recovery is None
+    assert show(workspace).archive is None
+    change(workspace.home, encrypt_archive=True)
+    assert fresh(workspace).bundle_files.encoder() is not None
+    assert str(show(workspace).archive).startswith("age1")
     seen = await make_recovery_key(workspace, WORDS)
     assert await prove_recovery_key(workspace, WORDS) == seen.recovery
     recipient = new_identity()[1]

@@ -17,6 +17,7 @@ from agent.home import Home
 from agent.peers.address import Address
 from agent.peers.errors import PeerError
 from agent.peers.link import Link
+from agent.sealing.archive_key import ArchiveKey
 from certs import certificates
 from certs.roster import Role
 from certs.store import utc_now
@@ -351,7 +352,8 @@ def test_a_repaired_laptop_is_itself_again(shops: Shops, tmp_path: Path) -> None
     weak = office.cli("identity", "export", str(kit), env=env({"BACKROOM_PASSPHRASE": "short"}))
     assert weak.error["code"] == "weak-passphrase"
     assert not kit.exists()
-    made = office.do("identity", "export", str(kit), env=env(SECRET))
+    archive = ArchiveKey(office.home / "keys").ensure()  # of an archive that is sealed
+    made = office.do("init", "--kit", str(kit), env=env(SECRET))["kit"]
     assert made["authority"]
     assert made["recovery"] == office.do("keys", "show")["recovery"]  # there was none: the kit made it
     assert kit.stat().st_mode & 0o777 == 0o600
@@ -372,6 +374,8 @@ def test_a_repaired_laptop_is_itself_again(shops: Shops, tmp_path: Path) -> None
     assert repaired.store.roster() == roster
     assert repaired.store.authority_key() == office.store.authority_key()
     assert repaired.do("status")["name"] == office.name
+    assert ArchiveKey(repaired.home / "keys").recipient() == archive
+    assert (repaired.home / "keys" / "archive.key").stat().st_mode & 0o777 == 0o600
     empty = shops.database("platform", "nobody")
     change(Home(repaired.home), database_url=empty.dsn)
     assert backup["sealed"]

@@ -48,6 +48,8 @@ async def show(session: Session) -> None:
         session.output.say(f"  sealed in {seen.file}")
     for each in seen.others:
         session.output.say(f"Recipient     {each}")
+    if seen.archive:
+        session.output.say(f"Archive       {seen.archive}, on this laptop (and in its recovery kit)")
     session.output.result(seen.as_dict())
 
 
