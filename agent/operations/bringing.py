@@ -117,9 +117,14 @@ async def readable(
         yield path
 
 
+def is_copy(path: Path) -> bool:
+    """Whether the file is a copy of what lies elsewhere, and will be gone."""
+    return path.parent.name.startswith("brought-")
+
+
 def named(path: Path, text: str) -> str:
     """What people are told that was read: the file, or for a copy of what lies elsewhere what they said."""
-    return text if path.parent.name.startswith("brought-") else str(path)
+    return text if is_copy(path) else str(path)
 
 
 def clear_brought(workspace: Workspace) -> None:

@@ -19,6 +19,7 @@ from agent.engine.plan import RestorePlan, RestoreResult, TableCounts
 from agent.engine.progress import Progress, silent
 from agent.engine.restore import plan_restore, restore
 from agent.engine.restore_errors import PlanChanged
+from agent.operations.bringing import is_copy
 from agent.operations.errors import Declined, OperationError
 from agent.operations.inspect import verified
 from agent.operations.outcomes import RunningRestore
@@ -268,7 +269,7 @@ def _record(
     return RestoreRecord(
         id=new_id(),
         bundle_id=manifest.bundle_id,
-        file=workspace.archive.stored_path(bundle.path),
+        file=bundle.path.name if is_copy(bundle.path) else workspace.archive.stored_path(bundle.path),
         kind=manifest.kind.value,
         mode=mode,
         state=RUNNING,

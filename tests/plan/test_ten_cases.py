@@ -197,6 +197,7 @@ def test_7_network_share_save_and_load(shops: Shops, tmp_path: Path, how: str) -
     assert kept["cloud_location" if how == "s3" else "network_path"] == sent["where"]
     assert sales.query(ORDERS, "Restaurant ABC") == office.query(ORDERS, "Restaurant ABC") != []
     assert sales.files("spool") == []
+    assert sales.history()["restores"][0]["file"] == there["name"]
 
 
 def test_8_version_management(shops: Shops) -> None:
