@@ -103,11 +103,11 @@ async def empty_tables(connection: asyncpg.Connection, tables: Iterable[Table]) 
     return frozenset(name for name, rows in found.items() if not rows)
 
 
-async def judge(connection: asyncpg.Connection, merge: Merge, *, again: bool = False) -> Judged:
-    """Fill the verdict table of ``merge`` and count it; ``again`` where the staged rows have changed since."""
+async def judge(connection: asyncpg.Connection, merge: Merge, staged: int, *, again: bool = False) -> Judged:
+    """Fill the verdict table of ``merge``, of which so many rows are staged, and count it; ``again`` where they have
+    changed since."""
     if merge.fresh:
-        new = int(await connection.fetchval(f"SELECT count(*) FROM {merge.stage.relation}"))
-        return Judged({Verdict.INSERT: new} if new else {}, f"{Verdict.INSERT}:{new}")
+        return Judged({Verdict.INSERT: staged} if staged else {}, f"{Verdict.INSERT}:{staged}")
     await _raise_counters(connection, merge)
     sql = _keyed_sql(merge) if merge.identity else _keyless_sql(merge)
     if again:

@@ -13,6 +13,7 @@ from enum import StrEnum
 import asyncpg
 
 from agent.database.names import column_list, literal, qualified, quote
+from agent.database.scalars import scalars
 from agent.tables.schema import Table
 
 WHAT, MARK, NOW = "undo:what", "undo:mark", "undo:"
@@ -109,9 +110,10 @@ class Recorder:
             selects.append(self._images(kept))
         return " UNION ALL ".join(selects)
 
-    async def count(self, table: Table) -> int:
-        """How many rows :meth:`query` gives."""
-        return int(await self._connection.fetchval(f"SELECT count(*) FROM ({self.query(table)}) kept"))
+    async def counts(self) -> dict[str, int]:
+        """How many rows :meth:`query` gives for each table, by name."""
+        asked = {table.name: f"(SELECT count(*) FROM ({self.query(table)}) kept)" for table in self.tables}
+        return await scalars(self._connection, asked)
 
     def _of(self, table: Table) -> _Kept:
         return self._kept.setdefault(table.name, _Kept(table, f"backroom_before_{len(self._kept)}"))

@@ -76,7 +76,8 @@ async def _judge_all(work: Work) -> _Findings:
     found = _Findings()
     for place, merge in enumerate(work.merges):
         work.progress(Step("comparing", place, len(work.merges), merge.stage.table.name))
-        found.judged[merge.stage.index] = await judge(work.connection, merge)
+        index = merge.stage.index
+        found.judged[index] = await judge(work.connection, merge, work.staged_rows(index))
     await _meet_all(work, found)
     return found
 
@@ -96,8 +97,8 @@ async def _settle(work: Work, found: _Findings) -> None:
         if not changed:
             return
         for merge in work.merges:
-            if merge.stage.index in changed:
-                found.judged[merge.stage.index] = await judge(work.connection, merge, again=True)
+            if (index := merge.stage.index) in changed:
+                found.judged[index] = await judge(work.connection, merge, work.staged_rows(index), again=True)
         await _meet_all(work, found)
 
 

@@ -56,9 +56,8 @@ async def write_undo(
     ``brought`` are tables whose rows are all new and exactly those of an entry of ``source``, by the entry's index:
     what has to be kept of them are the frames that they came in.
     """
-    entries = [
-        _entry(table, rows, classification) for table in recorder.tables if (rows := await recorder.count(table))
-    ]
+    counts = await recorder.counts()
+    entries = [_entry(table, rows, classification) for table in recorder.tables if (rows := counts[table.name])]
     indexes = sorted(brought.values())
     entries += [_brought(source.manifest.tables[index], classification) for index in indexes]
     if not entries:
