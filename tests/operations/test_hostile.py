@@ -13,6 +13,7 @@ from agent.archive.history import History
 from agent.archive.records import BackupRecord
 from agent.config import change
 from agent.home import Home
+from agent.operations.judging import MOST_SPOOLED
 from agent.operations.receive import Reception
 from agent.operations.workspace import Workspace, utc_now
 from agent.peers.handler import Accept, Decision, IncomingOffer, Peer, Refuse
@@ -139,3 +140,12 @@ def test_a_device_has_its_share_of_the_archive_and_no_more(two: tuple[Laptop, La
     assert answer.problem.code == "device-quota"
     change(Home(here.home), device_quota=0.6)
     assert isinstance(decide(here, there), Accept)
+
+
+def test_what_lies_in_the_spool_has_its_bound(two: tuple[Laptop, Laptop]) -> None:
+    here, there = two
+    change(Home(here.home), device_quota=10_000.0)
+    answer = decide(here, there, lambda offer: replace(offer, size=MOST_SPOOLED + 1))
+    assert isinstance(answer, Refuse)
+    assert answer.problem.code == "spool-full"
+    assert "backroom transfers" in answer.problem.hint
