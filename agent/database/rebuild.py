@@ -34,10 +34,10 @@ WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND NOT c.relhasrules AND NOT c
   AND NOT EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = c.oid)
 """
 
-# Triggers may count on what is taken down, and event triggers see that it is.
+# Triggers may count on what is taken down, event triggers see that it is, and a published table needs its key.
 _LISTENERS = """
 SELECT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = ANY($1::text[]::regclass[]) AND NOT t.tgisinternal)
-    OR EXISTS (SELECT FROM pg_event_trigger e WHERE e.evtenabled <> 'D')
+    OR EXISTS (SELECT FROM pg_event_trigger e WHERE e.evtenabled <> 'D') OR EXISTS (SELECT FROM pg_publication)
 """
 
 _FOREIGN_KEYS = f"""

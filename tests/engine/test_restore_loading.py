@@ -155,7 +155,7 @@ async def test_what_no_definition_holds_stays(
     await both_ways(monkeypatch, source, staged, loaded, tmp_path)
 
 
-@pytest.mark.parametrize("why", ["not the owner", "somebody reads", "rows are there"])
+@pytest.mark.parametrize("why", ["not the owner", "somebody reads", "published", "rows are there"])
 async def test_where_it_cannot_be_the_rows_are_staged(laptop: Any, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     source, target = await laptop(SHOP + ROWS), await laptop(SHOP, node=KITCHEN, businesses=NO_BUSINESSES)
     bundle = await source.bundle(Kind.FULL)
@@ -167,6 +167,8 @@ async def test_where_it_cannot_be_the_rows_are_staged(laptop: Any, why: str, mon
             for name in ("businesses", "sales", "lines"):
                 await other.execute(f"ALTER TABLE {name} OWNER TO CURRENT_USER; GRANT ALL ON {name} TO PUBLIC")
             await other.execute("GRANT ALL ON SEQUENCE lines_id_seq TO PUBLIC")
+        elif why == "published":
+            await target.execute("CREATE PUBLICATION news FOR TABLE lines")
         elif why == "somebody reads":
             await other.execute("BEGIN; SELECT count(*) FROM lines")
         else:
