@@ -58,6 +58,7 @@ async def _fill(laptop: Laptop) -> None:
             replace(one, id=f"id-{n:05}", business_name=BUSINESS, created_at=one.created_at - timedelta(minutes=n))
             for n in range(ROWS)
         ]
+        many[0] = replace(many[0], size=500_000_000, created_at=one.created_at + timedelta(minutes=1))
         async with history._writing() as connection:
             await connection.execute(insert(backups), [values(each) for each in many])
 
@@ -76,6 +77,17 @@ def test_fifty_laptops_and_ten_thousand_backups(office: Laptop, reader: Reader) 
     page.locator("#found").get_by_role("link", name="Ristorante").first.click()
     expect(page.get_by_role("heading", level=1)).to_have_text(BUSINESS)
     everywhere(page)
+
+
+def test_what_is_large_is_sent_to_be_looked_at_when_somebody_wants_it(office: Laptop, reader: Reader) -> None:
+    page = reader.open(office)
+    page.get_by_role("link", name=f"Push {BUSINESS} to laptop-00").click()
+    expect(page.get_by_text("The last backup of it has 500")).to_be_visible()
+    everywhere(page)
+    page.get_by_role("button", name="Look what will change").click()
+    expect(page.get_by_role("progressbar")).to_be_visible()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_text("Stopped. What was not finished was put back.")).to_be_visible()
 
 
 def everywhere(page: Page) -> None:

@@ -15,14 +15,13 @@ from agent.engine.progress import Progress
 from agent.operations.backups import BackupMade, make_backup
 from agent.operations.deliveries import DeliveryDone, deliver
 from agent.operations.inspect import inspect_bundle
-from agent.operations.look import businesses
 from agent.operations.passphrases import check as check_passphrase
 from agent.operations.workspace import Workspace
 from agent.web.api.errors import described
 from agent.web.api.sending import lock_for_download, send_bundle
 from agent.web.api.work import downloaded, stored
 from agent.web.pages.errors import Missing
-from agent.web.pages.parts import DESK, field, flag, fresh
+from agent.web.pages.parts import DESK, GLANCE, field, flag, fresh
 from agent.web.pages.render import render, to
 from agent.web.pages.texts import text
 from protocol.manifest import Kind
@@ -56,7 +55,9 @@ async def index(request: web.Request) -> web.Response:
     context |= {"came": came, "origins": ORIGINS, "show": show}
     if "HX-Request" in request.headers:
         return render("backups_table.html", request, context)
-    context |= {"businesses": await businesses(workspace), "places": workspace.config.delivery}
+    # As the glance has last seen them: to read the whole schema for a list would make the page wait.
+    view = await request.app[GLANCE].current()
+    context |= {"businesses": [each for each in view.businesses if each.here], "places": workspace.config.delivery}
     return render("backups.html", request, context)
 
 

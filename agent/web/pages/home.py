@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from aiohttp import hdrs, web
 
 from agent.web.pages.desk import Sheet
@@ -36,15 +38,17 @@ async def events(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: "text/event-stream", hdrs.CACHE_CONTROL: "no-store"})
     glance = request.app[GLANCE]
     before = await glance.current()
-    await response.prepare(request)
-    await response.write(_MOVED)
-    while True:
-        now = await glance.next(before, _ALIVE_SECONDS)
-        if now is None:
-            await response.write(b": alive\n\n")
-            continue
-        before = now
+    with suppress(ConnectionResetError):  # who listened has gone
+        await response.prepare(request)
         await response.write(_MOVED)
+        while True:
+            now = await glance.next(before, _ALIVE_SECONDS)
+            if now is None:
+                await response.write(b": alive\n\n")
+                continue
+            before = now
+            await response.write(_MOVED)
+    return response
 
 
 async def activity(request: web.Request) -> web.Response:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from aiohttp import hdrs, web
 
 from agent.engine.progress import BYTES
@@ -51,16 +53,17 @@ async def events(request: web.Request) -> web.StreamResponse:
     desk = request.app[DESK]
     sheet = _asked(request)
     response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: "text/event-stream", hdrs.CACHE_CONTROL: "no-store"})
-    await response.prepare(request)
     quiet = 0
-    async for job in desk.jobs.watch(sheet.job.id):
-        quiet = quiet + 1 if job is None else 0
-        if job is not None:
-            event, words = ("moved", stage(job.step.stage)) if job.state == RUNNING else ("ended", stage(job.state))
-            await response.write(f"event: {event}\ndata: {words}\n\n".encode())
-        elif quiet % _ALIVE_TICKS == 0:
-            await response.write(b": alive\n\n")
-    await response.write_eof()
+    with suppress(ConnectionResetError):  # who listened has gone
+        await response.prepare(request)
+        async for job in desk.jobs.watch(sheet.job.id):
+            quiet = quiet + 1 if job is None else 0
+            if job is not None:
+                event, words = ("moved", stage(job.step.stage)) if job.state == RUNNING else ("ended", stage(job.state))
+                await response.write(f"event: {event}\ndata: {words}\n\n".encode())
+            elif quiet % _ALIVE_TICKS == 0:
+                await response.write(b": alive\n\n")
+        await response.write_eof()
     return response
 
 
