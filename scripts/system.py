@@ -61,6 +61,18 @@ PACKAGES = (
         without="the tests in tests/lan that need a LAN are skipped",
     ),
     SystemPackage(
+        name="gcc",
+        programs=("gcc",),
+        reason="the clock of the LAN's laptops, which can run ahead (tests/lan/clock.c)",
+        without="the tests of laptops that sleep or whose cable is pulled in the middle of a transfer are skipped",
+    ),
+    SystemPackage(
+        name="libc6-dev",
+        programs=("/usr/include/stdlib.h",),
+        reason="the C library's headers, for the same clock",
+        without="the same tests are skipped",
+    ),
+    SystemPackage(
         name="samba",
         programs=("smbd",),
         reason="a network share to deliver backups to: its tests start a server of their own on the loopback address",

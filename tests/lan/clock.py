@@ -21,7 +21,9 @@ PAUSE = 0.2
 
 def why_no_clock() -> str | None:
     """Why there can be no such clock here, or None."""
-    return None if shutil.which("gcc") else "gcc is not installed"
+    if shutil.which("gcc") is None:
+        return "gcc is not installed"
+    return None if Path("/usr/include/stdlib.h").exists() else "the C library's headers are not installed"
 
 
 class Clock:

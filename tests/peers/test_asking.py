@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from agent.archive.spool import Spool
+from agent.peers import questions
 from agent.peers.address import Address
-from agent.peers.errors import BadAnswer, Refused
+from agent.peers.errors import BadAnswer, Refused, TooOld
 from agent.peers.handler import Part
 from agent.peers.link import Link
 from agent.peers.push import read_manifest
@@ -248,3 +249,13 @@ async def test_several_addresses_are_listened_on_and_no_other(tmp_path: Path) ->
                 assert (await link.hello()).node_id == first.node_id
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection("127.0.0.1", server.port)
+
+
+async def test_a_laptop_with_another_version_of_the_protocol_is_named(
+    shop: list[Laptop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front, back = shop[1], shop[2]
+    monkeypatch.setattr(questions, "PROTOCOL_VERSION", 7)
+    async with back.serve() as server:
+        with pytest.raises(TooOld, match=r"laptop-back .* speaks version 7 of the protocol; this laptop speaks 1"):
+            await front.client(server.port).hello(back.node_id)
