@@ -83,7 +83,11 @@ def choose_database(page: Page, laptop: Laptop) -> None:
     page.get_by_label("I know its address").check()
     page.get_by_label("Address", exact=True).fill(laptop.database.dsn)
     page.get_by_role("button", name="Look at it").click()
-    page.get_by_label("Name", exact=True).fill(laptop.name)
+    give_name(page, laptop.name)
+
+
+def give_name(page: Page, name: str) -> None:
+    page.get_by_label("Name", exact=True).fill(name)
     page.get_by_role("button", name="Next").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Which shop does it belong to?")
 
@@ -194,7 +198,17 @@ def test_a_laptop_that_declines_or_is_declined_stays_out(new: New, reader: Reade
     new.shops.shop(office, name="Front")
     with office.running(LOOPBACK | {"BACKROOM_WEB_PORT": "0"}):
         page, other = reader.open(office), reader.visit(new.opened(stranger))
-        choose_database(other, stranger)
+        (stranger.home.parent / "platform.env").write_text(f"DATABASE_URL={stranger.database.dsn}\n")
+        other.get_by_label("In a file of the platform").check()
+        other.get_by_label("Folder or file").fill(str(stranger.home.parent / "nowhere"))
+        other.get_by_role("button", name="Look at it").click()
+        expect(other.get_by_text("There is no DATABASE_URL")).to_be_visible()
+        reader.complaints.clear()  # the refusal's own status
+        other.get_by_role("link", name="Back", exact=True).click()
+        other.get_by_label("In a file of the platform").check()
+        other.get_by_label("Folder or file").fill(str(stranger.home.parent / "platform.env"))
+        other.get_by_role("button", name="Look at it").click()
+        give_name(other, stranger.name)
         for who, words in (("joiner", "Joining was stopped"), ("admin", "declined")):
             page.goto(page.url.partition("/page")[0] + "/page/invite")
             page.get_by_role("button", name="Show a code").click()
