@@ -78,11 +78,9 @@ def _load_page(bench: Bench, home: Path) -> None:
     browser.addheaders = [("Sec-Fetch-Site", "none"), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document")]
     link = json.loads(told)["link"]
     for way in ("by a link", "again"):
-        started = time.monotonic()
-        with browser.open(link, timeout=30) as page:
+        with bench.timed("page", way), browser.open(link, timeout=30) as page:
             page.read()
             link = page.url
-        bench.note("page", way, time.monotonic() - started)
 
 
 def _datagrams() -> int:

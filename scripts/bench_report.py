@@ -15,14 +15,15 @@ Results = Mapping[str, Mapping[str, Measured]]
 
 def table(results: Results) -> str:
     """The results as text; the ratio is to the first of the group."""
-    lines = [f"{'':60} {'median':>9} {'ratio':>6} {'MB':>8} {'memory':>9} {'receiver':>9}"]
+    lines = [f"{'':60} {'median':>9} {'ratio':>6} {'busy':>9} {'ratio':>6} {'MB':>8} {'memory':>9} {'receiver':>9}"]
     for group, ways in results.items():
-        first = next(iter(ways.values())).median
+        first = next(iter(ways.values()))
         for way, found in ways.items():
             size = f"{found.bytes / 1e6:8.1f}" if found.bytes else " " * 8
             memory = [f"{peak >> 20:6} MB" if peak else " " * 9 for peak in (found.peak, found.receiver)]
             lines.append(
-                f"{f'{group}: {way}':60} {found.median:7.2f} s {found.median / first:6.2f} {size} {' '.join(memory)}"
+                f"{f'{group}: {way}':60} {found.median:7.2f} s {found.median / first.median:6.2f} "
+                f"{found.median_busy:7.2f} s {_ratio(found, first):>6} {size} {' '.join(memory)}"
             )
     return "\n".join(lines)
 
@@ -34,16 +35,24 @@ def markdown(about: Mapping[str, Any], results: Results) -> str:
         f"{about['machine']}, PostgreSQL {about['server'].split()[0]}, Python {about['python']}; both ends on this "
         f"machine; medians of {about['rounds']} alternating rounds, load {about['load before']} at the start.",
         "",
-        "| what | way | seconds | ratio | MB | memory |",
-        "| --- | --- | ---: | ---: | ---: | ---: |",
+        "| what | way | seconds | ratio | of processors | ratio | MB | memory |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for group, ways in results.items():
-        first = next(iter(ways.values())).median
+        first = next(iter(ways.values()))
         for way, found in ways.items():
             size = f"{found.bytes / 1e6:,.1f}" if found.bytes else ""
             peaks = " / ".join(f"{peak >> 20} MB" for peak in (found.peak, found.receiver) if peak)
-            lines.append(f"| {group} | {way} | {found.median:.2f} | {found.median / first:.2f} | {size} | {peaks} |")
+            lines.append(
+                f"| {group} | {way} | {found.median:.2f} | {found.median / first.median:.2f} "
+                f"| {found.median_busy:.2f} | {_ratio(found, first)} | {size} | {peaks} |"
+            )
     return "\n".join(lines)
+
+
+def _ratio(found: Measured, first: Measured) -> str:
+    """Of processor time: what a loaded machine changes least."""
+    return f"{found.median_busy / first.median_busy:.2f}" if first.median_busy else ""
 
 
 def write_readme(path: Path, text: str) -> None:

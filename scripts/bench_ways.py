@@ -10,11 +10,13 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -39,10 +41,11 @@ _CHANGES = {
 
 @dataclass(slots=True)
 class Measured:
-    """One way of doing a thing: seconds of each round, bytes of what it made, the peaks of our process
-    and of the receiving agent in bytes."""
+    """One way of doing a thing: seconds of each round, seconds of processors (the server's and the agents' too), bytes
+    of what it made, the peaks of our process and of the receiving agent in bytes."""
 
     seconds: list[float] = field(default_factory=list)
+    busy: list[float] = field(default_factory=list)
     bytes: int = 0
     peak: int = 0
     receiver: int = 0
@@ -50,6 +53,10 @@ class Measured:
     @property
     def median(self) -> float:
         return statistics.median(self.seconds)
+
+    @property
+    def median_busy(self) -> float:
+        return statistics.median(self.busy)
 
 
 class Bench:
@@ -65,36 +72,49 @@ class Bench:
         self.results: dict[str, dict[str, Measured]] = {}
         self._made = 0
 
-    def note(self, group: str, way: str, seconds: float, *, size: int = 0, peak: int = 0, receiver: int = 0) -> None:
-        """Keep one measurement."""
+    @contextmanager
+    def timed(self, group: str, way: str, *, agent: int | None = None) -> Iterator[Measured]:
+        """Measure the block, and keep it unless it fails; ``agent`` is the process of an agent that works with it."""
+        busy, started = self._busy(agent), time.monotonic()
         found = self.results.setdefault(group, {}).setdefault(way, Measured())
-        found.seconds.append(seconds)
-        found.bytes = size or found.bytes
-        found.peak = max(found.peak, peak)
-        found.receiver = max(found.receiver, receiver)
-        print(f"  {group}: {way}: {seconds:.2f} s", file=sys.stderr, flush=True)
+        yield found
+        found.seconds.append(time.monotonic() - started)
+        found.busy.append(self._busy(agent) - busy)
+        text = f"  {group}: {way}: {found.seconds[-1]:.2f} s, {found.busy[-1]:.2f} s of processors"
+        print(text, file=sys.stderr, flush=True)
+
+    def _busy(self, agent: int | None) -> float:
+        """Seconds of processors so far: of this process and all that it has run, of the server, and of the agent."""
+        server = psutil.Process(int((self.cluster.folder / "data" / "postmaster.pid").read_text().split()[0]))
+        times = [server.cpu_times()]
+        for process in (*server.children(), *([psutil.Process(agent)] if agent else [])):
+            with suppress(psutil.NoSuchProcess):
+                times.append(process.cpu_times()._replace(children_user=0.0, children_system=0.0))
+        own = os.times()
+        mine = own.user + own.system + own.children_user + own.children_system
+        return mine + sum(float(each.user + each.system + each.children_user + each.children_system) for each in times)
 
     def tool(self, group: str, way: str, command: str, *, makes: Path | None = None) -> None:
         """Run PostgreSQL's tools by a shell line, in which their folder is ``$PG``."""
-        started = time.monotonic()
-        done = subprocess.run(
-            ["/bin/bash", "-o", "pipefail", "-c", command],
-            env=os.environ | {"PG": str(self.programs)},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-        seconds = time.monotonic() - started
+        with self.timed(group, way) as found:
+            done = subprocess.run(
+                ["/bin/bash", "-o", "pipefail", "-c", command],
+                env=os.environ | {"PG": str(self.programs)},
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+            )
         if done.returncode:
             raise SystemExit(f"{command}: {done.stderr.decode(errors='replace')[-2000:]}")
-        size = _size(makes) if makes else 0
-        self.note(group, way, seconds, size=size)
+        found.bytes = _size(makes) if makes else 0
 
     def ours(self, group: str, way: str, home: Path, *arguments: str, also: int | None = None) -> dict[str, Any]:
         """Run a command of ours; ``also`` is the process of an agent that works with it."""
         other = Peak(also) if also else None
-        result, peak, seconds = measured(home, *arguments)
-        received = other.stop() if other else 0
-        self.note(group, way, seconds, size=_number(result, "bytes"), peak=peak, receiver=received)
+        with self.timed(group, way, agent=also) as found:
+            result, peak, _ = measured(home, *arguments)
+        found.receiver = max(found.receiver, other.stop() if other else 0)
+        found.peak = max(found.peak, peak)
+        found.bytes = _number(result, "bytes") or found.bytes
         return result
 
     def database(self, template: str = "template0") -> str:
@@ -115,12 +135,6 @@ def _size(path: Path) -> int:
     return sum(file.stat().st_size for file in path.rglob("*")) if path.is_dir() else path.stat().st_size
 
 
-def _run(work: Coroutine[Any, Any, None]) -> float:
-    started = time.monotonic()
-    asyncio.run(work)
-    return time.monotonic() - started
-
-
 def backups(bench: Bench, dsn: str, home: Path, queries: list[str]) -> Path:
     """Full backups against pg_dump, and of one business against COPY. Returns a full bundle."""
     custom, directory, copied = bench.folder / "dump.c", bench.folder / "dump.d", bench.folder / "copy.zst"
@@ -132,9 +146,12 @@ def backups(bench: Bench, dsn: str, home: Path, queries: list[str]) -> Path:
         packed = bench.folder / "dump.z"
         bench.tool("full backup", "pg_dump -Fc, zstd", f"$PG/pg_dump -Fc -Z zstd:1 -f {packed} '{dsn}'", makes=packed)
     bench.ours("full backup", "backroom, without demo", home, "backup", "--full")
-    bench.note("business backup", "COPY, zstd", _run(copy(dsn, queries, copied)), size=copied.stat().st_size)
+    with bench.timed("business backup", "COPY, zstd") as found:
+        asyncio.run(copy(dsn, queries, copied))
+    found.bytes = copied.stat().st_size
     bench.ours("business backup", "backroom", home, "backup", "--business", BUSINESS)
-    bench.note("business backup", "finding and checking the rows alone", _run(_find_rows(home)))
+    with bench.timed("business backup", "finding and checking the rows alone"):
+        asyncio.run(_find_rows(home))
     bench.ours("verify", "backroom", home, "verify", str(full["file"]))
     return Path(str(full["file"]))
 
@@ -232,6 +249,5 @@ def pushes(bench: Bench, homes: Callable[[str], Path], alone: str) -> None:
 def starts(bench: Bench, home: Path) -> None:
     """The start of commands."""
     for arguments in (("--version",), ("--help",), ("status",)):
-        started = time.monotonic()
-        subprocess.run([*COMMAND, "--home", str(home), *arguments], stdout=subprocess.DEVNULL, cwd=ROOT)
-        bench.note("start of a command", " ".join(arguments), time.monotonic() - started)
+        with bench.timed("start of a command", " ".join(arguments)):
+            subprocess.run([*COMMAND, "--home", str(home), *arguments], stdout=subprocess.DEVNULL, cwd=ROOT)
