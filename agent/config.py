@@ -224,7 +224,8 @@ def _read(home: Home) -> str:
     except FileNotFoundError:
         raise NotSetUpError(
             f"Backroom is not set up in {home.path}: there is no config.toml.",
-            "Run `backroom init --database URL --name NAME`, or choose the data folder with --home DIR.",
+            "Run `backroom open` and set it up on the page, or `backroom init --database URL --name NAME`; or choose "
+            "the data folder with --home DIR.",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise BadConfigError(f"{home.config} cannot be read: {error}.", "Check the file and its rights.") from error

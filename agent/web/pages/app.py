@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from urllib.parse import urlsplit
 
@@ -135,7 +136,7 @@ def _guard(sessions: Sessions, home: Home) -> Middleware:
                     raise NoSession
                 request[SESSION] = session
                 check_role(request, session.role, PREFIX)
-                if not path.startswith(_BEFORE) and not home.config.exists():
+                if not path.startswith(_BEFORE) and not await asyncio.to_thread(home.config.exists):
                     raise to("/setup")
                 if request.method not in _SAFE and not await has_csrf(request, session):
                     raise NoCsrf
