@@ -116,11 +116,11 @@ def test_rules_for_keeping_are_changed_and_checked(stage: Stage, page: Page) -> 
     page.get_by_role("navigation").get_by_role("link", name="Settings").click()
     look(page)
     page.get_by_label("Full", exact=True).fill("9d 2w")
-    page.get_by_role("button", name="Save").first.click()
+    page.get_by_role("button", name="Keep to these rules").click()
     expect(page.get_by_label("Full", exact=True)).to_have_value("9d 2w")
     assert 'full = "9d 2w"' in (stage.office.home / "config.toml").read_text()
     page.get_by_label("Full", exact=True).fill("w w")
-    page.get_by_role("button", name="Save").first.click()
+    page.get_by_role("button", name="Keep to these rules").click()
     expect(page.get_by_text("must be a rule such as")).to_be_visible()
     stage.reader.complaints.clear()  # the refusal's own status
     page.get_by_role("link", name="Back", exact=True).click()

@@ -20,6 +20,7 @@ SETTINGS_TEXTS = {
     "retention.business": "Business",
     "retention.full_device": "Full device",
     "retention.trash": "Days in the trash",
+    "retention.save": "Keep to these rules",
     # Schedule
     "schedule.title": "Schedule",
     "schedule.none": "Nothing is scheduled.",
