@@ -49,10 +49,15 @@ class Reader:
         )
         page = context.new_page()
         page.set_default_timeout(20_000)
-        page.on("console", lambda said: self.complaints.append(said.text) if said.type == "error" else None)
+        page.on("console", lambda said: self._complain(said.text) if said.type == "error" else None)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.goto(link)
         return page
+
+    def _complain(self, text: str) -> None:
+        # htmx says so of a part that was on its way when somebody went to another page.
+        if not text.startswith(("htmx:afterRequest", "htmx:sendError")):
+            self.complaints.append(text)
 
 
 @dataclass(frozen=True)
