@@ -143,6 +143,7 @@ def take(chromium: str) -> None:
             page = visit(setup)
             page.get_by_role("button", name="Look at it").click()
             expect(page.get_by_text(BUSINESS)).to_be_visible()
+            page.get_by_label("Name", exact=True).fill("laptop-office-001")
             keep(page, "setup")
         browser.close()
 

@@ -12,6 +12,7 @@ from tests.browser.conftest import Reader, Stage, apart, check_accessible, check
 
 pytestmark = pytest.mark.timeout(400)
 ABC = "Restaurant ABC"
+HOSTILE = "<img src=x onerror='window.hacked=1'> {{ 7*7 }}"
 
 
 @pytest.fixture(scope="module")
@@ -134,13 +135,14 @@ def test_an_admin_limits_a_laptop_and_shuts_it_out(stage: Stage, page: Page) -> 
     card = page.locator(f"section[aria-labelledby='laptop-{member.node_id}']")
     card.get_by_text("Change", exact=True).click()
     card.get_by_label("What is the new laptop?").select_option("admin")
-    card.get_by_label("Label").fill("Front desk")
+    card.get_by_label("Label").fill(HOSTILE)
     takes = card.get_by_role("group", name="May receive and pull")
     takes.get_by_label("Only these").check()
     takes.get_by_label(ABC).check()
     look(page)
     card.get_by_role("button", name="Save").click()
-    expect(card).to_contain_text("admin · Front desk")
+    expect(card).to_contain_text(f"admin · {HOSTILE}")
+    assert page.evaluate("window.hacked") is None
     changed = stage.office.store.roster().require(member.node_id)
     known = apart(lambda: stage.office.query("SELECT id FROM businesses WHERE name = $1", ABC))[0][0]
     assert (changed.role, changed.limits.of(Right.TAKE)) == (Role.ADMIN, frozenset({str(known)}))
