@@ -25,6 +25,7 @@ log = get_logger(__name__)
 
 SHOP_POLL_SECONDS = 1.0
 ROSTER_SECONDS = 30.0
+_SECONDS_FOR_EACH = 10.0  # in a large shop the others are met less often: what is urgent is told at once
 CLEAN_SECONDS = 3600.0
 
 
@@ -155,7 +156,7 @@ async def _keep_roster(workspace: Workspace, net: Network, news: asyncio.Event) 
             except (PeerError, TimeoutError) as error:
                 log.debug("no roster exchange", peer=member.name, reason=str(error))
         try:
-            async with asyncio.timeout(ROSTER_SECONDS):
+            async with asyncio.timeout(max(ROSTER_SECONDS, _SECONDS_FOR_EACH * len(members))):
                 await news.wait()
                 await asyncio.sleep(0.5)
         except TimeoutError:
