@@ -100,9 +100,18 @@ async def connect(url: str, *, application_name: str = "backroom") -> asyncpg.Co
         where = urlsplit(dsn).netloc.rpartition("@")[2] or "the local socket"
         why = str(error) or f"nothing came back within {CONNECT_SECONDS:g} seconds"
         raise Unreachable(f"The database at {where} does not answer: {why}.") from error
+    try:
+        await _settle(connection)
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
+
+
+async def _settle(connection: asyncpg.Connection) -> None:
+    """Refuse a server that is too old, and set what cannot be pinned for all versions at the connection's start."""
     if connection.get_server_version() < (OLDEST_SERVER // 10000,):
         version = ".".join(map(str, connection.get_server_version()[:2]))
-        await connection.close()
         raise UnsupportedServer(f"The database server is PostgreSQL {version}, which is too old.")
     if connection.get_server_version() >= (17,):
         # A limit that servers before 17 do not know, and would end a long backup or restore.
@@ -112,4 +121,3 @@ async def connect(url: str, *, application_name: str = "backroom") -> asyncpg.Co
         # itself that nobody waits for the statement any more. Windows cannot.
         with suppress(asyncpg.InvalidParameterValueError):
             await connection.execute("SET client_connection_check_interval = '3s'")
-    return connection
