@@ -84,6 +84,7 @@ def test_stopped_by_the_sender_and_gone_on_with(slow: tuple[Laptop, Laptop]) -> 
     under_way(sales)
     sending.send_signal(signal.SIGINT)
     assert ended(sending).code == 130
+    wait_until(lambda: sales.history()["transfers"][0]["state"] == "interrupted", 20, "interrupted over there")
     (there,) = sales.history()["transfers"]
     assert (there["state"], there["error_code"]) == ("interrupted", "stopped")
     assert office.name in there["error"]
