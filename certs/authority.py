@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from certs import certificates, keys
-from certs.errors import StoreDamaged
-from certs.handover import Handover
+from certs.errors import StoreDamaged, TooManyHandovers
+from certs.handover import MAX_HANDOVERS, Handover
 from certs.identity import check_name
 from certs.roster import Member, Role, Roster, SignedRoster, Status
 
@@ -51,7 +51,11 @@ class Authority:
         return certificates.shop_id_of_authority(self.certificate)
 
     def successor(self, now: datetime) -> Authority:
-        """A new authority for the same shop, to which this one has handed over."""
+        """A new authority for the same shop, to which this one has handed over. Raises `TooManyHandovers`."""
+        if len(self.handovers) >= MAX_HANDOVERS:
+            raise TooManyHandovers(
+                f"The authority was handed over {MAX_HANDOVERS} times; no device would follow again."
+            )
         key = keys.new_private_key()
         certificate = certificates.make_authority(key, now, self.shop_id)
         handover = Handover.make(self.private_key, self.certificate, key, certificate, now)
@@ -76,11 +80,16 @@ class Authority:
     ) -> Membership:
         """Make a device part of the shop: its certificate, and the next roster with it in it.
 
-        A device that is known already (its key is) is listed anew with this name and role, and is active again. The
-        device that it `replaces` is revoked with it.
+        A device that is known already (its key is) is listed anew with this name and role, and is active again; its
+        label and limits stay, so that joining again frees nobody of them. Alarms from before it was revoked count as
+        settled. The device that it `replaces` is revoked with it.
         """
         certificate = self.issue(public_key, now)
         node_id = keys.node_id_of_key(public_key)
         member = Member(node_id, name, role, Status.ACTIVE, now.replace(microsecond=0), replaces)
+        former = roster.member(node_id)
+        if former is not None:
+            cleared = former.cleared + (not former.active)
+            member = replace(member, label=former.label, limits=former.limits, cleared=cleared)
         signed = self.sign_roster(roster.admit(member))
         return Membership(certificate, self.certificate, signed.encode())

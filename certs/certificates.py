@@ -157,6 +157,8 @@ def public_key(der: bytes) -> ec.EllipticCurvePublicKey:
         raise BadCertificate("The key of a certificate cannot be read.") from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise BadCertificate("The key of a certificate is not a P-256 key.")
+    if spki(key) not in certificate.tbs_certificate_bytes:
+        raise BadCertificate("The key of a certificate is not in its canonical encoding.")
     return key
 
 

@@ -59,6 +59,6 @@ def parse_code(text: str) -> Code:
             near = difflib.get_close_matches(word, WORDS, n=1)
             hint = f"Did you mean {near[0]!r}?" if near else None
             raise BadCode(f"The word {word!r} is in no invitation code.", hint=hint)
-    if not 1 <= int(parts[0][:4]) <= HIGHEST_WINDOW:
+    if not 1 <= int(parts[0]) <= HIGHEST_WINDOW:
         raise BadCode(f"The number of an invitation code is between 1 and {HIGHEST_WINDOW}.")
     return Code(int(parts[0]), tuple(parts[1:]))

@@ -194,6 +194,13 @@ class ForeignAuthority(TrustError):
     hint = "The shop's authority was rolled over in two places, or someone uses an old key: ask the shop's admin."
 
 
+class TooManyHandovers(TrustError):
+    """The authority was rolled over as often as a roster can tell."""
+
+    code = "too-many-handovers"
+    hint = "Nothing was changed. Found a new shop and invite the laptops into it; business data is not touched by that."
+
+
 class WrongClock(TrustError):
     """One of two clocks is wrong; both times are in the message."""
 

@@ -73,7 +73,8 @@ class Governing(Reading):
     def roll_over(self) -> Roster:
         """Put a new authority in the place of this one; both sign it. All devices follow by the roster.
 
-        This device gets its certificate from it at once, the others renew theirs. Raises `NotAdmin`.
+        This device gets its certificate from it at once, the others renew theirs. Raises `NotAdmin`,
+        `TooManyHandovers`.
         """
         authority = self.require_authority()
         with files.locked(self._lock):

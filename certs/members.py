@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from certs import keys
@@ -16,6 +16,8 @@ MAX_LIMIT = 500
 """Businesses in one limit."""
 MAX_BUSINESS_ID = 100
 MAX_CLEARED = 1 << 31
+LAST_SECOND = 253_402_300_799
+"""9999-12-31 23:59:59 UTC."""
 _LIMIT = (list, type(None))
 _MEMBER: Fields = {
     "node_id": str,
@@ -159,11 +161,13 @@ def check_label(text: str) -> str:
 
 
 def read_time(seconds: int) -> datetime:
-    """A time of the roster, seconds since 1970. Raises `Malformed`."""
-    try:
-        return datetime.fromtimestamp(seconds, UTC)
-    except (ValueError, OverflowError, OSError) as error:
-        raise Malformed("The roster has an impossible time.") from error
+    """A time of the roster, seconds since 1970, up to the end of the year 9999. Raises `Malformed`.
+
+    Counted by hand: what `fromtimestamp` takes differs between systems, and a roster must not.
+    """
+    if not 0 <= seconds <= LAST_SECOND:
+        raise Malformed("The roster has an impossible time.")
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
 
 
 def _listed(limit: Iterable[str] | None) -> list[str] | None:

@@ -1,7 +1,7 @@
 """Bounded msgpack: the one way in which certs turns values into bytes and back.
 
-Decoding is strict: one map, exactly the expected fields, exactly the expected types, nothing behind it, no longer than
-the stated limit. Only `Malformed` comes out of it.
+Decoding is strict: one map, exactly the expected fields, each once, exactly the expected types, nothing behind it, no
+longer than the stated limit. Only `Malformed` comes out of it.
 """
 
 from __future__ import annotations
@@ -30,10 +30,18 @@ def unpack(data: bytes, fields: Fields, *, what: str, limit: int) -> dict[str, A
     if len(data) > limit:
         raise Malformed(f"{what} has {len(data)} bytes; at most {limit} are allowed.")
     try:
-        value = msgpack.unpackb(data, raw=False, strict_map_key=True)
+        value = msgpack.unpackb(data, raw=False, strict_map_key=True, object_pairs_hook=_once)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise Malformed(f"{what} cannot be decoded.") from error
     return checked(value, fields, what=what)
+
+
+def _once(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    """A map as a dict; one with a key twice would mean one thing here and another to the next reader."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice")
+    return found
 
 
 def checked(value: object, fields: Fields, *, what: str) -> dict[str, Any]:

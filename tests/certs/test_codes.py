@@ -92,7 +92,7 @@ def test_what_is_no_code(text: str) -> None:
         parse_code(text)
 
 
-@pytest.mark.parametrize("number", ["0", "100", "9" * 50])
+@pytest.mark.parametrize("number", ["0", "100", "0007999", "9" * 50])
 def test_numbers_out_of_range(number: str) -> None:
     with pytest.raises(BadCode, match="between 1 and 99"):
         parse_code(f"{number}-copper-lantern-violin")

@@ -21,12 +21,13 @@ from certs.errors import (
     NotAdmin,
     RevokedDevice,
     RosterRollback,
+    TooManyHandovers,
     TrustError,
     UnknownDevice,
     WrongKit,
     WrongShop,
 )
-from certs.handover import Handover
+from certs.handover import MAX_HANDOVERS, Handover
 from certs.members import MAX_LIMIT
 from certs.roster import Limits, Right, Role, SignedRoster
 from certs.store import Store
@@ -105,6 +106,19 @@ def test_signed_nonsense_about_limits_is_refused(admin: Store, change: dict[str,
     outer |= {"body": packed, "signature": keys.sign(authority.private_key, b"backroom roster 1\x00" + packed)}
     with pytest.raises((Malformed, BadName)):
         SignedRoster.verify(msgpack.packb(outer), authority.shop_id)
+
+
+def test_joining_again_frees_nobody_of_limits(admin: Store, member: Store) -> None:
+    limits = Limits(take=frozenset({"b-1"}), give=frozenset())
+    admin.change(node(member), label="front desk", limits=limits, cleared=True)
+    enrol(admin, member)
+    again = member.roster().require(node(member))
+    assert (again.label, again.limits, again.cleared) == ("front desk", limits, 1)
+    admin.revoke(node(member))
+    enrol(admin, member)
+    back = member.roster().require(node(member))
+    assert (back.label, back.limits) == ("front desk", limits)
+    assert back.cleared == 2, "an alarm from before the revocation must not stand again"
 
 
 def test_the_last_admin_is_not_made_a_member(admin: Store, member: Store) -> None:
@@ -241,6 +255,16 @@ def test_a_handover_needs_both_keys(admin: Store, clock: Clock) -> None:
         authority = Authority(following.private_key, following.certificate, handovers)
         with pytest.raises(WrongShop):
             SignedRoster.verify(authority.sign_roster(roster).encode(), old.shop_id)
+
+
+def test_the_authority_is_not_rolled_over_more_often_than_a_roster_can_tell(admin: Store, clock: Clock) -> None:
+    authority = admin.require_authority()
+    for _ in range(MAX_HANDOVERS):
+        authority = authority.successor(clock.now)
+    last = authority.sign_roster(admin.roster().sealed_anew(clock.now)).encode()
+    assert len(SignedRoster.verify(last, authority.shop_id).handovers) == MAX_HANDOVERS
+    with pytest.raises(TooManyHandovers):
+        authority.successor(clock.now)
 
 
 @pytest.mark.parametrize("steps", range(12))

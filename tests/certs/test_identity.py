@@ -151,6 +151,25 @@ def test_a_key_has_one_encoding(identity: Identity) -> None:
         keys.load_spki(compressed)
 
 
+def test_a_certificate_has_its_key_in_that_encoding(identity: Identity) -> None:
+    """Signed rightly, but with the key as a compressed point."""
+    point = identity.private_key.public_key().public_bytes(
+        serialization.Encoding.X962, serialization.PublicFormat.CompressedPoint
+    )
+    compressed = bytes.fromhex("3039301306072a8648ce3d020106082a8648ce3d030107032200") + point
+    body = x509.load_der_x509_certificate(identity.certificate).tbs_certificate_bytes.replace(
+        identity.public_key, compressed
+    )
+    body = b"\x30\x82" + (len(body) - 4).to_bytes(2, "big") + body[4:]
+    signature = identity.sign(body)
+    inner = body + bytes.fromhex("300a06082a8648ce3d040302") + bytes([3, len(signature) + 1, 0]) + signature
+    der = b"\x30\x82" + len(inner).to_bytes(2, "big") + inner
+    read = x509.load_der_x509_certificate(der)
+    read.verify_directly_issued_by(read)
+    with pytest.raises(BadCertificate, match="canonical"):
+        node_id_of_certificate(der)
+
+
 def test_device_certificate_by_an_independent_verifier(identity: Identity, authority: Authority) -> None:
     """The certificate satisfies the X.509 verifier of `cryptography` as server and as client."""
     leaf = x509.load_der_x509_certificate(authority.issue(identity.public_key, NOW))

@@ -499,6 +499,24 @@ def test_the_key_schedule_of_the_specification() -> None:
         exchange.unseal(key, transcript.digest, b"joiner", sealed)
 
 
+def test_the_spake2_of_the_specification() -> None:
+    """The other vector of TRUST.md, section 7: x = 2, y = 3."""
+
+    def fixed(scalar: int, *, joiner: bool) -> Spake:
+        side = Spake(CODE, joiner=joiner)
+        side._exchange._started = False
+        side._exchange.entropy_f = lambda size: scalar.to_bytes(size, "big")
+        side.message = side._exchange.start()
+        return side
+
+    joiner, inviter = fixed(2, joiner=True), fixed(3, joiner=False)
+    assert joiner.message.hex() == "41202aa1cf30b29f2309f045fa64b54b06dce97806e49605438554503439ae4680"
+    assert inviter.message.hex() == "4279e13f593bf7208934315317c0fe6f63017a7eeb0fa25b3d9a6d5a33cd00b43f"
+    key = joiner.finish(inviter.message, b"J", b"I")
+    assert key.hex() == "ccc8b10036c741467295575c3a33a02d0d47075cd94883d077aa0e1d0d44e272"
+    assert inviter.finish(joiner.message, b"J", b"I") == key
+
+
 def test_the_shared_key_is_bound_to_both_public_keys() -> None:
     def shared(inviter_sees: bytes) -> tuple[bytes, bytes]:
         joiner, inviter = Spake(CODE, joiner=True), Spake(CODE, joiner=False)

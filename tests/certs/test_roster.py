@@ -27,6 +27,7 @@ from certs.errors import (
     WrongShop,
 )
 from certs.identity import Identity
+from certs.members import LAST_SECOND
 from certs.roster import MAX_MEMBERS, Member, Role, Roster, SignedRoster, Status
 from certs.tls import check_peer
 
@@ -219,6 +220,8 @@ def body_of(roster: Roster) -> dict[str, Any]:
         {"version": True},
         {"issued": 10**17},
         {"issued": -(10**17)},
+        {"issued": -1},
+        {"issued": LAST_SECOND + 1},
         {"members": {}},
         {"members": [1]},
         {"members": [{}]},
@@ -247,6 +250,20 @@ def test_a_device_listed_twice_is_refused(roster: Roster) -> None:
     body["members"] *= 2
     with pytest.raises(Malformed, match="twice"):
         SignedRoster.verify(signed_body(body), AUTHORITY.shop_id)
+
+
+def test_the_last_time_that_a_roster_can_tell(roster: Roster) -> None:
+    read = SignedRoster.verify(signed_body(body_of(roster) | {"issued": LAST_SECOND}), AUTHORITY.shop_id)
+    assert read.roster.issued == datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+
+
+def test_a_field_that_stands_twice_is_refused(roster: Roster) -> None:
+    """Readers take the first or the last of two: signed bytes must mean one thing."""
+    packed = roster.encode()
+    twice = bytes([packed[0] + 1]) + packed[1:] + msgpack.packb("version") + msgpack.packb(9)
+    assert msgpack.unpackb(twice)["version"] == 9
+    with pytest.raises(Malformed, match="decoded"):
+        Roster.decode(twice)
 
 
 def test_too_many_members_are_refused(roster: Roster) -> None:
