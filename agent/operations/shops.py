@@ -83,8 +83,12 @@ async def join_shop(
     parsed = parse_code(code)
     place = Address.parse(address) if address else None
     identity = workspace.store.identity()
+    present = await asyncio.to_thread(workspace.store.shop)
+    shop_id = present.shop_id if present else None
     async with network(workspace) as net:
-        membership, inviter = await join(parsed, identity, confirm, address=place, discovery=net.discovery)
+        membership, inviter = await join(
+            parsed, identity, confirm, address=place, discovery=net.discovery, shop_id=shop_id
+        )
     shop = await asyncio.to_thread(workspace.store.join_result, membership)
     if place is not None and place.host not in workspace.config.peers:
         peers = (*workspace.config.peers, place.host)

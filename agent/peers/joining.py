@@ -169,13 +169,15 @@ async def join(
     address: Address | None = None,
     discovery: Discovery | None = None,
     within: float = 10.0,
+    shop_id: str | None = None,
 ) -> tuple[Membership, Inviter]:
     """Join with ``code``: find the window (by ``address`` or mDNS), exchange the messages, return what it brought.
 
-    ``confirm`` is shown who invites before this laptop tells its own name. Raises ``TrustError`` for what the exchange
-    refuses (a wrong code first of all) and ``WindowError`` where the window cannot be found or reached.
+    ``confirm`` is shown who invites before this laptop tells its own name; ``shop_id`` is the shop that it is in by now.
+    Raises ``TrustError`` for what the exchange refuses (a wrong code first of all) and ``WindowError`` where the window
+    cannot be found or reached.
     """
-    side = JoinSide(code, identity)
+    side = JoinSide(code, identity, shop_id)
     places = (address,) if address is not None else await _find(code, discovery, within)
     message: bytes | None = await asyncio.to_thread(side.first_message)
     timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS, sock_connect=5.0)

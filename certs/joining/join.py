@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from certs import certificates, keys
 from certs.authority import Membership
 from certs.codes import Code
-from certs.errors import JoinDeclined, Malformed, OutOfTurn
+from certs.errors import AlreadyInShop, JoinDeclined, Malformed, OutOfTurn
 from certs.identity import Identity, check_name
 from certs.joining import exchange, messages
 from certs.joining.exchange import Spake, Transcript
@@ -37,14 +37,16 @@ class JoinSide:
     """One attempt to join. Send `first_message()`, give each reply to `receive` and send what it returns, until None.
 
     After the second reply `inviter` is set; a caller that does not like it simply stops. At the end `result` is what
-    `Store.join_result` keeps.
+    `Store.join_result` keeps. `shop_id` is the shop that this device is in already, if any: an invitation of
+    another one is refused before anything is told to it.
     """
 
-    def __init__(self, code: Code, identity: Identity) -> None:
+    def __init__(self, code: Code, identity: Identity, shop_id: str | None = None) -> None:
         self.inviter: Inviter | None = None
         self.result: Membership | None = None
         self._code = code
         self._identity = identity
+        self._shop_id = shop_id
         self._step = "new"
         self._transcript = Transcript()
         self._session = b""
@@ -70,7 +72,7 @@ class JoinSide:
         """Take the reply to the last request; return the next request, or None when the join is complete.
 
         Raises `WrongCode` if the inviter has another code or someone stands between, `WindowClosed`, `NoWindow`,
-        `JoinDeclined`, and other `TrustError`s; after an error the attempt is over.
+        `JoinDeclined`, `AlreadyInShop`, and other `TrustError`s; after an error the attempt is over.
         """
         with self._guard:
             step, self._step = self._step, "failed"
@@ -109,6 +111,8 @@ class JoinSide:
         keys.verify(key, about["signature"], exchange.PROTOCOL + b" inviter\x00" + digest, what="the inviter")
         shop_id = certificates.check_authority(about["authority"])
         name, shop_name = check_name(about["name"]), check_name(about["shop_name"])
+        if self._shop_id not in (None, shop_id):
+            raise AlreadyInShop(f"{name} invites into {shop_name}, but this laptop belongs to another shop already.")
         self.inviter = Inviter(name, node_id_of_key(self._inviter_key), shop_name, shop_id, about["authority"])
         self._transcript.add(reply)
         digest = self._transcript.digest

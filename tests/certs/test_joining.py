@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from certs.authority import Membership
 from certs.codes import Code
 from certs.errors import (
+    AlreadyInShop,
     BadSignature,
     JoinDeclined,
     JoinError,
@@ -120,6 +121,20 @@ def test_a_device_joins(admin: Store, joiner: Store, invite: InviteSide) -> None
     assert not shop.holds_authority
     assert shop.roster == admin.roster()
     assert [member.role for member in shop.roster] == [Role.ADMIN, Role.MEMBER]
+
+
+def test_a_laptop_of_another_shop_is_not_let_into_a_second_one(
+    admin: Store, joiner: Store, invite: InviteSide, seconds: Seconds
+) -> None:
+    """It tells nothing of itself, so that the list of the second shop never has it."""
+    own = joiner.create_shop("Other Shop").shop_id
+    join = JoinSide(CODE, joiner.identity(), own)
+    with pytest.raises(AlreadyInShop, match="laptop-admin-001 invites into Corner Shop"):
+        confirm(invite, join)
+    assert join.inviter is None
+    shop_id = admin.require_shop().shop_id
+    other = open_invite(admin, seconds)
+    assert confirm(other, JoinSide(CODE, joiner.identity(), shop_id)), "the own shop may invite again"
 
 
 def test_the_admin_declines(admin: Store, joiner: Store, invite: InviteSide) -> None:
