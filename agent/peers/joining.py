@@ -173,7 +173,7 @@ async def join(
 ) -> tuple[Membership, Inviter]:
     """Join with ``code``: find the window (by ``address`` or mDNS), exchange the messages, return what it brought.
 
-    ``confirm`` is shown who invites before this laptop tells its own name; ``shop_id`` is the shop that it is in by now.
+    ``confirm`` is shown who invites before this laptop tells its own name; ``shop_id`` is the shop that it is in.
     Raises ``TrustError`` for what the exchange refuses (a wrong code first of all) and ``WindowError`` where the window
     cannot be found or reached.
     """
