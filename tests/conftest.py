@@ -17,6 +17,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "every_server: run on each version of PostgreSQL at hand")
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Tests that share a module's laptops run in one worker, so that these are set up once."""
+    if "module_shops" in getattr(item, "fixturenames", ()) and item.get_closest_marker("xdist_group") is None:
+        item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "server" in metafunc.fixturenames:
         metafunc.parametrize("server", _servers_of(metafunc.definition), indirect=True)

@@ -1,4 +1,5 @@
-"""Which tables of a bundle are loaded straight into place, without keys and indexes until all rows are there.
+"""Which tables of a bundle are loaded straight into place, without keys and indexes until all rows are there; and
+from which tables many rows are taken away, without the foreign keys that refer to them.
 
 That pays where most rows of the bundle go into tables that are empty here. It costs that nobody reads these tables
 meanwhile, so where anybody does, or anything is unusual, the rows are staged and inserted like all others: with the
@@ -8,13 +9,13 @@ same plan, the same rows and the same undo.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from agent.database.errors import LockTimeout
 from agent.database.exclusive import hold_tables
 from agent.database.merge import empty_tables
 from agent.database.names import qualified
-from agent.database.rebuild import Rebuild, survey
+from agent.database.rebuild import Rebuild, survey, survey_references
 from agent.database.transaction import Connection
 from agent.engine.restore_entries import Selection
 from agent.tables.schema import Schema, Table
@@ -59,6 +60,28 @@ async def open_up(
     if still_empty != rebuild.tables or await survey(connection, candidates, written) != rebuild:
         raise NotLoaded
     return rebuild
+
+
+async def open_references(
+    connection: Connection, schema: Schema, going: Mapping[str, int], written: Iterable[Table]
+) -> Rebuild | None:
+    """Hold what refers to tables of which many rows are ``going``, and say what is to be taken down.
+
+    None, and nothing held, where there is nothing or somebody else is at work: other tables are held already, so
+    nobody is waited for.
+    """
+    parents = [schema.tables[name] for name, rows in sorted(going.items()) if rows >= LEAST_ROWS]
+    if not parents:
+        return None
+    children, written = schema.tables.values(), list(written)
+    rebuild = await survey_references(connection, parents, children, written)
+    if not rebuild.down:
+        return None
+    try:
+        await hold_tables(connection, (), exclusive=rebuild.touched, seconds=0)
+    except LockTimeout:
+        return None
+    return rebuild if await survey_references(connection, parents, children, written) == rebuild else None
 
 
 class NotLoaded(Exception):

@@ -12,6 +12,7 @@ from typing import Any
 
 from agent.database.exclusive import hold_tables, one_at_a_time
 from agent.database.names import quote
+from agent.database.rebuild import put_up, take_down
 from agent.database.reflect import reflect
 from agent.database.transaction import Connection, Isolation, commit_surely, open_transaction, transaction_id
 from agent.database.undo import WHAT, Change, Recorder, undo_columns
@@ -34,6 +35,7 @@ from agent.database.undo_write import (
 )
 from agent.engine.bundle_file import BundleSource
 from agent.engine.keeping import Keeper, write_undo
+from agent.engine.loading import open_references
 from agent.engine.plan import TableCounts, plan_digest
 from agent.engine.progress import Progress, Step, silent
 from agent.engine.restore_errors import CountsDiffer, PlanChanged, RestoreError, listed
@@ -162,7 +164,16 @@ async def undo(
         if started is not None:
             await started(transaction)
         recorder = Recorder(connection)
+        going = {name: counts.delete for name, counts in plan.tables.items()}
+        written = [kept.table for kept in work.kept.values()]
+        rebuild = await open_references(connection, work.schema, going, written)
+        if rebuild is not None:
+            await take_down(connection, rebuild)
         await _write(work, plan, recorder, progress, reverts_first=reverts_first)
+        if rebuild is not None:
+            # A foreign key cannot be made while another one that is deferred has yet to look at rows of its table.
+            await connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+            await put_up(connection, rebuild, lambda name: progress(Step("checking references", what=name)))
         manifest = await write_undo(
             recorder,
             connection,

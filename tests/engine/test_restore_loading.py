@@ -103,8 +103,9 @@ async def both_ways(
     assert after[0] == after[1] != before
     assert await shape(loaded) == declared
     if undone:
-        await undos.undo(await undos.bundle())
+        await undos.undo(await undos.bundle(), progress=seen)
         assert await loaded.contents() == before
+        assert await shape(loaded) == declared
     return seen
 
 
@@ -116,6 +117,24 @@ async def test_every_table_of_the_platform(
     staged, loaded = [Laptop(await database("platform"), tmp_path, KITCHEN) for _ in range(2)]
     seen = await both_ways(monkeypatch, source, staged, loaded, tmp_path)
     assert seen.loaded
+    assert "checking references" in seen.stages
+
+
+async def test_an_undo_of_many_rows_waits_for_nobody(
+    laptop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = await laptop(SHOP + ROWS), await laptop(SHOP, node=KITCHEN, businesses=NO_BUSINESSES)
+    before, declared = await target.contents(), await shape(target)
+    load_from(monkeypatch, 1)
+    undos, seen = Undos(target, tmp_path), Seen()
+    await target.restore(await source.bundle(Kind.FULL), keeper=undos.keeper)
+    async with target.database.connect(admin=True) as other:
+        await other.execute("BEGIN; SELECT count(*) FROM lines")
+        await undos.undo(await undos.bundle(), progress=seen)
+        assert "checking references" not in seen.stages
+        await other.execute("ROLLBACK")
+    assert await target.contents() == before
+    assert await shape(target) == declared
 
 
 @pytest.mark.parametrize("name", sorted({case["schema"] for case in _DATA["case"]}))
