@@ -26,6 +26,8 @@ LEAST_ROWS = 10_000
 LEAST_OF_TABLE = 1_000
 LEAST_SHARE = 0.5
 """Of the rows of the bundle."""
+LEAST_GOING = 100
+"""Fewer rows than this are taken away from a table sooner than what refers to it is taken down."""
 _PATIENCE_SECONDS = 2.0
 
 
@@ -70,7 +72,7 @@ async def open_references(
     None, and nothing held, where there is nothing or somebody else is at work: other tables are held already, so
     nobody is waited for.
     """
-    parents = [schema.tables[name] for name, rows in sorted(going.items()) if rows >= LEAST_ROWS]
+    parents = [schema.tables[name] for name, rows in sorted(going.items()) if rows >= LEAST_GOING]
     if not parents:
         return None
     children, written = schema.tables.values(), list(written)

@@ -56,6 +56,7 @@ def load_from(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
     monkeypatch.setattr(loading, "LEAST_ROWS", rows)
     monkeypatch.setattr(loading, "LEAST_OF_TABLE", 1)
     monkeypatch.setattr(loading, "LEAST_SHARE", 0)
+    monkeypatch.setattr(loading, "LEAST_GOING", 1)
 
 
 async def shape(laptop: Laptop) -> list[str]:
