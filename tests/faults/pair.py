@@ -63,8 +63,9 @@ class Pair:
         assert self.identical()
         assert before != after
         assert seen in (before, after)
-        assert self.sales.files("spool") == []
-        assert self.leftovers() == []
+        # The receipt comes before the bundle is put away.
+        wait_until(lambda: self.sales.files("spool") == [], 10, "an empty spool")
+        wait_until(lambda: self.leftovers() == [], 10, "an archive without anything but bundles")
         for laptop in (self.office, self.sales):
             history = laptop.history()
             open_states = {"started", "running"}
