@@ -8,7 +8,7 @@ from typing import Any
 
 from agent.engine.progress import Progress
 from agent.operations.workspace import Workspace
-from agent.web.api import care, models, work
+from agent.web.api import care, management, models, work
 from agent.web.api.models import Request
 
 See = Callable[[Workspace, Any], Awaitable[Any]]
@@ -55,4 +55,15 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("/api/undos/plan", "What taking a restore back would do", models.UndoPlanAsked, do=care.plan_undo),
     Endpoint("/api/undos", "Take a restore back, exactly as planned", models.UndoAsked, do=care.undo),
     Endpoint("/api/comparisons", "Compare a business with a laptop or bundle", models.CompareAsked, do=care.compare),
+    Endpoint("/api/schedule", "The schedule, and its last runs", models.Nothing, see=management.see_schedule),
+    Endpoint("/api/schedule", "Add to the schedule", models.ScheduleAsked, do=management.add_to_schedule),
+    Endpoint("/api/schedule/removals", "Take out of it", models.Named, do=management.remove_from_schedule),
+    Endpoint("/api/schedule/switches", "Switch on or off", models.SwitchAsked, do=management.switch_in_schedule),
+    Endpoint("/api/places/tests", "Try a place: write, read back, remove", models.Named, do=management.try_place),
+    Endpoint("/api/places/removals", "Forget a place of delivery", models.Named, do=management.remove_place),
+    Endpoint("/api/transfers", "Pushes and pulls that are not over", models.Nothing, see=management.see_transfers),
+    Endpoint("/api/cancellations", "Cancel a transfer for good", models.CancelAsked, do=management.cancel),
+    Endpoint("/api/requests", "What waits for a yes here, or did", models.Nothing, see=management.see_requests),
+    Endpoint("/api/answers", "Approve or decline a request", models.AnswerAsked, do=management.answer),
+    Endpoint("/api/diagnoses", "Why a laptop is not seen or reached", models.DoctorAsked, do=management.diagnose),
 )

@@ -135,3 +135,37 @@ class CompareAsked(Request):
     other: str = Field(alias="with", description="A laptop of the shop, or a bundle")
     trust_source: bool = Field(default=False, description="Read a bundle that a device outside this shop made")
     passphrase: SecretStr | None = Field(default=None, description="Opens a sealed file (or the recovery key)")
+
+
+class Named(Request):
+    name: str = Field(description="Its name")
+
+
+class SwitchAsked(Named):
+    on: bool = Field(description="On, or off: it stays in the schedule and is not done")
+
+
+class ScheduleAsked(Named):
+    task: Literal["backup", "push", "verify", "drill", "prune"] = Field(description="What is done")
+    at: tuple[str, ...] = Field(default=("21:00",), description="Times of day, in this laptop's zone")
+    days: tuple[str, ...] = Field(default=(), description="Weekdays (mon) or days of the month (1); none: every day")
+    kind: Literal["full", "business", "full-device"] | None = Field(default=None, description="Of a backup")
+    business: str | None = Field(default=None, description="The business, by id, name or slug")
+    device: str | None = Field(default=None, description="Where a push goes")
+    when_online: bool = Field(default=False, description="Push also when that laptop comes back")
+    jitter_minutes: int = Field(default=0, ge=0, le=720, description="Start at a moment within so many minutes after")
+    alarm_hours: int = Field(default=12, ge=1, le=8760, description="Missing so long, it is an alarm")
+
+
+class CancelAsked(Request):
+    transfer: str = Field(description="The transfer's id, or the beginning of it")
+
+
+class AnswerAsked(Request):
+    request: str = Field(description="The request's id")
+    yes: bool = Field(description="Approve exactly what its plan says, or decline")
+    always: bool = Field(default=False, description="From now on do not ask for this laptop and business")
+
+
+class DoctorAsked(Request):
+    device: str | None = Field(default=None, description="A laptop that is not seen or reached; none: this one")
