@@ -14,6 +14,7 @@ from agent.tables.schema import Table
 
 LOCK_SECONDS = 10.0
 _PAUSE_SECONDS = 0.05
+_ENDING_SECONDS = 2.0
 # Longer than the second after which a server looks who is in the way, short for those who queue behind us.
 _WAIT_MILLISECONDS = 1500
 _WRITERS, _EVERYBODY = "SHARE ROW EXCLUSIVE", "ACCESS EXCLUSIVE"
@@ -26,9 +27,15 @@ class RestoreRunning(DatabaseError):
 
 
 async def one_at_a_time(connection: asyncpg.Connection) -> None:
-    """Hold the right to restore into this database until the transaction ends. Raises :class:`RestoreRunning`."""
-    if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", _ONE_AT_A_TIME):
-        raise RestoreRunning("Another restore into this database is running.")
+    """Hold the right to restore into this database until the transaction ends. Raises :class:`RestoreRunning`.
+
+    One that was broken off holds it until the server has noticed, so it is asked for again for a moment.
+    """
+    deadline = time.monotonic() + _ENDING_SECONDS
+    while not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", _ONE_AT_A_TIME):
+        if time.monotonic() > deadline:
+            raise RestoreRunning("Another restore into this database is running.")
+        await asyncio.sleep(_PAUSE_SECONDS)
 
 
 async def hold_tables(

@@ -56,7 +56,7 @@ class Reader:
 
     def _complain(self, text: str) -> None:
         # htmx says so of a part that was on its way when somebody went to another page.
-        if not text.startswith(("htmx:afterRequest", "htmx:sendError")):
+        if not text.startswith(("htmx:afterRequest", "htmx:sendError", "htmx:sendAbort")):
             self.complaints.append(text)
 
 
