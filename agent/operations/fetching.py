@@ -14,8 +14,8 @@ from agent.engine.bundle_file import verify_bundle
 from agent.engine.progress import Progress
 from agent.operations.backups import record_of_file
 from agent.operations.errors import OperationError
+from agent.operations.handing import telling
 from agent.operations.network import Network
-from agent.operations.transfers import telling
 from agent.operations.workspace import Workspace, utc_now
 from agent.peers.errors import PeerError, Refused
 from agent.peers.handler import Part

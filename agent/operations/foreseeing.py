@@ -13,11 +13,12 @@ from agent.engine.backup import BackupRequest
 from agent.engine.progress import Progress, silent
 from agent.operations.backups import make_backup
 from agent.operations.errors import OperationError
+from agent.operations.handing import PushRefused, hand_over, push_record
 from agent.operations.look import businesses
 from agent.operations.looking import LOOK
 from agent.operations.requests import PushMode
 from agent.operations.rights import require_push
-from agent.operations.transfers import WAIT_SECONDS, PushDone, PushRefused, hand_over, other_device, push_record
+from agent.operations.transfers import WAIT_SECONDS, PushDone, other_device, push_made
 from agent.operations.workspace import Workspace
 from agent.peers.errors import Refused
 from certs.roster import Member
@@ -117,25 +118,17 @@ async def push_foreseen(
     """
     member, started = foreseen.member, asyncio.get_running_loop().time()
     workspace.clones.require_clear(member.node_id)
-    transfer = await history.start_transfer(push_record(foreseen.backup, member, foreseen.business))
-    pushed = await hand_over(
+    return await push_made(
         workspace,
         history,
         member,
-        transfer,
+        foreseen.business,
         foreseen.backup,
         foreseen.file,
         mode=mode,
         patience=patience,
         progress=progress,
-    )
-    return PushDone(
-        member=member,
-        backup=foreseen.backup,
-        file=foreseen.file,
-        receipt=pushed.receipt,
-        sent=foreseen.sent + pushed.sent,
-        resumed=False,
-        seconds=asyncio.get_running_loop().time() - started,
         warnings=foreseen.warnings,
+        started=started,
+        sent=foreseen.sent,
     )

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, replace
 
-import structlog
-
+from agent.log import get_logger
 from agent.operations.devices import tell_roster
 from agent.operations.errors import OperationError
 from agent.operations.shops import join_shop
@@ -15,7 +14,7 @@ from agent.peers.address import Address
 from certs.codes import parse_code
 from certs.joining import Inviter
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 LOOKING, ASKING, WAITING, JOINED, FAILED = "looking", "asking", "waiting", "joined", "failed"
 

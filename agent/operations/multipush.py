@@ -13,11 +13,12 @@ from agent.database.businesses import find_business
 from agent.engine.backup import BackupRequest
 from agent.engine.progress import Progress, Step, silent
 from agent.operations.backups import make_backup
+from agent.operations.handing import hand_over, push_record
 from agent.operations.look import businesses
 from agent.operations.network import Network, network
 from agent.operations.requests import PushMode
 from agent.operations.rights import require_push
-from agent.operations.transfers import WrongTarget, hand_over, other_device, push_record
+from agent.operations.transfers import WrongTarget, other_device
 from agent.operations.workspace import Workspace
 from agent.peers.push import Pushed
 from certs.roster import Member

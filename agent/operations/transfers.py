@@ -3,64 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
-from agent.archive.history import History, new_id
-from agent.archive.records import DONE, FAILED, INTERRUPTED, REFUSED, BackupRecord, TransferRecord
+from agent.archive.history import History
+from agent.archive.records import INTERRUPTED, BackupRecord, TransferRecord
 from agent.database.businesses import Business, find_business
 from agent.engine.backup import BackupRequest
-from agent.engine.progress import BYTES, Progress, Step, silent
+from agent.engine.progress import Progress, silent
 from agent.log import get_logger
 from agent.operations.approving import WAITS
 from agent.operations.backups import make_backup
-from agent.operations.deltas import sent_before
 from agent.operations.errors import OperationError
+from agent.operations.handing import BROKE_OFF, hand_over, push_record
 from agent.operations.look import businesses
-from agent.operations.network import Network, network
 from agent.operations.requests import LIFETIME, PushMode
 from agent.operations.rights import require_push
-from agent.operations.standing import heed_cancel
 from agent.operations.workspace import Workspace, utc_now
-from agent.peers.errors import Cancelled, Refused
-from agent.peers.push import Pushed, Tell
+from agent.peers.errors import Refused
 from certs.roster import Member
 from protocol.manifest import Kind
 from protocol.messages import Receipt
 
 log = get_logger(__name__)
 
-SentMode = Literal["newer", "bundle", "store"]
-NOTE_SECONDS = 2.0
 RESUME_WITHIN = timedelta(hours=1)
 WAIT_SECONDS = 60.0
-MOVING = ("sending", "fetching")
-BROKE_OFF = "broke-off"
-"""The code of an interrupted push that asks: it is not taken up again, the next one asks anew."""
 
 
 class WrongTarget(OperationError):
     code = "wrong-device"
     hint = "`backroom devices` lists the laptops of the shop."
-
-
-class PushRefused(OperationError):
-    """The other laptop has the bundle and said no; its words are the message."""
-
-    code = "push-refused"
-    hint = "The bundle is in the archive of both laptops. Nothing was changed over there."
-
-
-class WaitsForYes(OperationError):
-    """The bundle is over there; a person has to say yes before it is applied."""
-
-    code = WAITS
-    hint = "Run the same push again later: it then tells what came of it."
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,35 +85,6 @@ def other_device(workspace: Workspace, text: str) -> Member:
     if not member.active:
         raise WrongTarget(f"{member.name} ({member.short_id}) was revoked.")
     return member
-
-
-def telling(progress: Progress) -> Callable[[str, int, int, str], None]:
-    """The peer client's way of telling, as progress: what moves over the network is counted in bytes."""
-
-    def tell(phase: str, done: int, total: int, text: str) -> None:
-        if phase in MOVING:
-            progress(Step(phase, done, total, unit=BYTES))  # the words are its rate, which the progress has anyway
-        else:
-            progress(Step(phase, done, total, text))
-
-    return tell
-
-
-def _patient(
-    tell: Callable[[str, int, int, str], None], name: str, patience: float
-) -> Callable[[str, int, int, str], None]:
-    """``tell`` that does not wait for a person over there for longer than ``patience`` seconds."""
-    since: float | None = None
-
-    def told(phase: str, done: int, total: int, text: str) -> None:
-        nonlocal since
-        tell(phase, done, total, text)
-        now = asyncio.get_running_loop().time()
-        since = (since or now) if phase == "waiting" else None
-        if since is not None and now - since >= patience:
-            raise WaitsForYes(f"The bundle is on {name} and waits there {text}.")
-
-    return told
 
 
 async def push(
@@ -195,14 +141,51 @@ async def push(
             log.info("the interrupted push is left", bundle=record.id, reason=str(error))
     request = BackupRequest(Kind.BUSINESS, chosen.id, compress=compress, target_node=member.node_id)
     made = await make_backup(workspace, history, request, progress=progress)
-    transfer = await history.start_transfer(push_record(made.record, member, chosen))
+    return await push_made(
+        workspace,
+        history,
+        member,
+        chosen,
+        made.record,
+        made.file,
+        mode=mode,
+        patience=patience,
+        space_seconds=space_seconds,
+        progress=progress,
+        warnings=made.result.manifest.warnings,
+        started=started,
+        sent=sent,
+        resumed=resumed,
+    )
+
+
+async def push_made(
+    workspace: Workspace,
+    history: History,
+    member: Member,
+    business: Business,
+    backup: BackupRecord,
+    file: Path,
+    *,
+    mode: PushMode,
+    patience: float,
+    space_seconds: float = 0.0,
+    progress: Progress,
+    warnings: tuple[str, ...],
+    started: float,
+    sent: int = 0,
+    resumed: bool = False,
+) -> PushDone:
+    """Push a bundle that is made, as a transfer of its own. ``started`` is when the push began, by the loop's clock;
+    ``sent`` are bytes that it sent before. Raises what :func:`push` raises."""
+    transfer = await history.start_transfer(push_record(backup, member, business))
     pushed = await hand_over(
         workspace,
         history,
         member,
         transfer,
-        made.record,
-        made.file,
+        backup,
+        file,
         mode=mode,
         patience=patience,
         space_seconds=space_seconds,
@@ -210,31 +193,13 @@ async def push(
     )
     return PushDone(
         member=member,
-        backup=made.record,
-        file=made.file,
+        backup=backup,
+        file=file,
         receipt=pushed.receipt,
         sent=sent + pushed.sent,
         resumed=resumed,
         seconds=asyncio.get_running_loop().time() - started,
-        warnings=made.result.manifest.warnings,
-    )
-
-
-def push_record(backup: BackupRecord, member: Member, business: Business) -> TransferRecord:
-    """A push of this bundle to the device, as it begins."""
-    return TransferRecord(
-        id=new_id(),
-        direction="sent",
-        mode="push",
-        kind=backup.kind,
-        peer_node=member.node_id,
-        peer_name=member.name,
-        state="started",
-        started_at=utc_now(),
-        bundle_id=backup.id,
-        business_id=business.id,
-        business_name=business.name,
-        bytes_total=backup.size,
+        warnings=warnings,
     )
 
 
@@ -260,114 +225,3 @@ async def _interrupted(
     if not await asyncio.to_thread(path.is_file):
         return None
     return await history.resume_transfer(latest[0].id), record, path, waited
-
-
-async def hand_over(
-    workspace: Workspace,
-    history: History,
-    member: Member,
-    transfer: TransferRecord,
-    record: BackupRecord,
-    path: Path,
-    *,
-    mode: SentMode,
-    patience: float,
-    space_seconds: float = 0.0,
-    progress: Progress,
-    resumes: bool = False,
-    net: Network | None = None,
-) -> Pushed:
-    """Send a bundle that is made, and note what came of it. ``net`` is a network that is there already."""
-    tell = _patient(telling(progress), member.name, patience)
-    try:
-        async with nullcontext(net) if net is not None else network(workspace) as way:
-            try:
-                pushed = await _send(
-                    workspace, history, way, member, transfer, path, mode=mode, tell=tell, space_seconds=space_seconds
-                )
-            except Refused as error:
-                if error.code == WAITS:
-                    raise WaitsForYes(str(error)) from error
-                raise
-    except (Refused, Cancelled) as error:
-        await history.end_transfer(transfer.id, REFUSED, error_code=error.code, error=str(error))
-        raise
-    except BaseException as error:
-        code = str(getattr(error, "code", "stopped"))
-        await history.end_transfer(
-            transfer.id,
-            INTERRUPTED,
-            error_code=code if mode == "newer" or code == WAITS else BROKE_OFF,
-            error=str(error) or "The push was stopped.",
-        )
-        raise
-    receipt = pushed.receipt
-    state = {"applied": DONE, "stored": DONE, "refused": REFUSED}.get(receipt.outcome, FAILED)
-    await history.end_transfer(
-        transfer.id,
-        state,
-        bytes_done=record.size,
-        receipt=pushed.signed.encode(),
-        totals=receipt.totals,
-        error_code=None if state == DONE else "push-refused",
-        error=None if state == DONE else receipt.message,
-    )
-    if state != DONE and not resumes:
-        raise PushRefused(f"{member.name} did not take it: {receipt.message}")
-    return pushed
-
-
-async def _send(
-    workspace: Workspace,
-    history: History,
-    net: Network,
-    member: Member,
-    transfer: TransferRecord,
-    path: Path,
-    *,
-    mode: SentMode,
-    tell: Tell,
-    space_seconds: float,
-) -> Pushed:
-    """Push, note now and then how far it is, and stop when `backroom cancel` says so."""
-    dropped = asyncio.Event()
-    sent = [0]
-
-    def told(phase: str, done: int, total: int, text: str) -> None:
-        if phase == "sending":
-            sent[0] = done
-        tell(phase, done, total, text)
-
-    async def note() -> None:
-        while True:
-            await asyncio.sleep(NOTE_SECONDS)
-            await history.progress_transfer(transfer.id, sent[0])
-
-    def stop() -> None:
-        dropped.set()
-        pushing.cancel()
-
-    bases = await sent_before(workspace, history, transfer)
-    pushing = asyncio.create_task(
-        net.client.push(
-            member.node_id,
-            path,
-            mode=mode,
-            tell=told,
-            dropped=dropped,
-            space_seconds=space_seconds,
-            opener=workspace.bundle_files.open,
-            bases=bases,
-        )
-    )
-    beside = [asyncio.create_task(note()), asyncio.create_task(heed_cancel(workspace.home, transfer.id, stop))]
-    try:
-        return await pushing
-    except asyncio.CancelledError:
-        if dropped.is_set():
-            raise Cancelled(f"The push to {member.name} was cancelled.") from None
-        raise
-    finally:
-        for task in beside:
-            task.cancel()
-        await asyncio.gather(*beside, return_exceptions=True)

@@ -9,8 +9,8 @@ from agent.cli.output import Output
 from agent.cli.progress import shown, words
 from agent.engine.progress import BYTES, Pace, Step
 from agent.home import Home
+from agent.operations.handing import telling
 from agent.operations.rates import keep_rates, past_rates
-from agent.operations.transfers import telling
 
 
 def at(done: int, *, stage: str = "backing up", unit: str = "rows") -> Step:

@@ -120,22 +120,23 @@ async def remove(session: Session, name: str) -> None:
 @click.argument("name")
 async def off(session: Session, name: str) -> None:
     """Switch NAME off: it stays in the schedule and is not done until it is switched on again."""
-    from agent.operations.scheduling import switch_entry
-
-    await asyncio.to_thread(lambda: switch_entry(session.home, name, on=False))
-    session.output.say(f"{name}: off.")
-    session.output.result({"off": name})
+    await _switch(session, name, on=False)
 
 
 @command(name="on")
 @click.argument("name")
 async def on(session: Session, name: str) -> None:
     """Switch NAME on again: it is due from now on, and what it missed meanwhile is not made up for."""
+    await _switch(session, name, on=True)
+
+
+async def _switch(session: Session, name: str, *, on: bool) -> None:
     from agent.operations.scheduling import switch_entry
 
-    await asyncio.to_thread(lambda: switch_entry(session.home, name, on=True))
-    session.output.say(f"{name}: on.")
-    session.output.result({"on": name})
+    await asyncio.to_thread(lambda: switch_entry(session.home, name, on=on))
+    state = "on" if on else "off"
+    session.output.say(f"{name}: {state}.")
+    session.output.result({state: name})
 
 
 @command(name="run-now")
