@@ -29,6 +29,7 @@ from agent.web.pages import (
     keeping,
     kits,
     laptops,
+    places,
     push,
     replacing,
     restoring,
@@ -48,7 +49,7 @@ log = get_logger(__name__)
 
 _SAFE = {hdrs.METH_GET, hdrs.METH_HEAD}
 _COOKIE_SECONDS = 400 * 86400
-_FOR_ADMINS = (setting_up, kits, inviting, replacing, care, health, laptops)
+_FOR_ADMINS = (setting_up, kits, inviting, replacing, care, places, health, laptops)
 _BEFORE = ("/setup", "/leave")  # what there is before this laptop is set up
 
 

@@ -62,6 +62,7 @@
     const form = part.closest("form");
     const show = () => { part.hidden = !values.includes(form.elements[name].value); };
     form.addEventListener("change", show);
+    addEventListener("pageshow", show);  // what the browser fills in when somebody comes back
     show();
   }
 })();
