@@ -26,9 +26,13 @@ LITERAL_BYTES = 1 << 20
 _PIECE = struct.Struct(">BI")
 _SAME = struct.Struct(">I32s")
 _LIKE = struct.Struct(">IHIIIB32s")
-_LEVEL = 3
+_LEVEL = 1
 _WINDOW_LOG = 24
 _TABLE_LOG = 15
+# What a changed block has in common with its prefix are whole rows: long matches, for which few places of the prefix
+# need to be remembered.
+_MIN_MATCH = 7
+_PLACES_LOG = 4
 _PREFIX_BYTES = (1 << _WINDOW_LOG) - (4 << 20)
 _PREFIX_FRAMES = 64
 _CACHED = 8
@@ -269,9 +273,11 @@ def _piece(what: int, payload: bytes) -> bytes:
 def _compress(block: bytes, before: bytes) -> bytes:
     size = (len(block) + len(before)).bit_length()
     # With the level's own tables most of a prefix this long would be forgotten before the block begins.
-    table = max(_TABLE_LOG, min(_WINDOW_LOG, size) - 3)
     how = zstandard.ZstdCompressionParameters.from_level(
-        _LEVEL, window_log=max(_TABLE_LOG, min(_WINDOW_LOG, size)), hash_log=table, chain_log=table
+        _LEVEL,
+        window_log=max(_TABLE_LOG, min(_WINDOW_LOG, size)),
+        hash_log=max(_TABLE_LOG, min(_WINDOW_LOG, size) - _PLACES_LOG),
+        min_match=_MIN_MATCH,
     )
     prefix = zstandard.ZstdCompressionDict(before, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
     return zstandard.ZstdCompressor(compression_params=how, dict_data=prefix).compress(block)

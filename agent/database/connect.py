@@ -27,6 +27,9 @@ PINNED = {
     "quote_all_identifiers": "off",
     "row_security": "off",
     "jit": "off",
+    # Else a scan of a large table begins where another one is: rows that nobody touched would stand elsewhere in the
+    # next bundle, and a delta against this one would have to find them again.
+    "synchronize_seqscans": "off",
     "work_mem": "64MB",
     "statement_timeout": "0",
     "lock_timeout": "10s",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 import pytest
 
@@ -133,22 +134,45 @@ async def test_blocks_end_with_rows(shop: Database, block_bytes: int) -> None:
     assert [int(line.split(b"\t")[0]) for line in lines] == list(range(1, 3001))
 
 
-@pytest.mark.parametrize("chunk_bytes", [1, 7, 64, 1000, 100_000])
-async def test_blocks_end_with_rows_however_a_driver_cuts_its_chunks(chunk_bytes: int) -> None:
-    rows = b"".join(b"%d\t%s\n" % (number, b"x" * (number * 37 % 200)) for number in range(2000))
+async def _cut(rows: bytes, chunk_bytes: int, block_bytes: int = 5000) -> list[bytes]:
     blocks: list[bytes] = []
 
     async def put(block: bytes) -> None:
         blocks.append(block)
 
-    cutter = Cutter(put, 5000)
+    cutter = Cutter(put, block_bytes)
     for start in range(0, len(rows), chunk_bytes):
         await cutter.take(rows[start : start + chunk_bytes])
     await cutter.end()
     assert b"".join(blocks) == rows
     assert all(block.endswith(b"\n") for block in blocks)
-    assert all(len(block) > 5000 - 220 for block in blocks[:-1])
-    assert max(map(len, blocks)) <= max(5000, chunk_bytes) + chunk_bytes
+    return blocks
+
+
+def _rows(lengths: Iterable[int]) -> list[bytes]:
+    return [b"%d\t%s\n" % (number, b"x" * length) for number, length in enumerate(lengths)]
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 7, 64, 1000, 100_000])
+async def test_blocks_are_the_same_however_a_driver_cuts_its_chunks(chunk_bytes: int) -> None:
+    rows = b"".join(_rows(number * 37 % 200 for number in range(2000)))
+    blocks = await _cut(rows, chunk_bytes)
+    assert blocks == await _cut(rows, 4096)
+    assert all(4375 - 220 < len(block) < 5625 + 220 for block in blocks[:-1])
+    long = b"".join(_rows([3, 20_000, 5, 7000, *[9] * 900, 30_000, 30_000, 1]))
+    assert await _cut(long, chunk_bytes) == await _cut(long, 4096)
+
+
+async def test_changed_rows_change_the_blocks_around_them_alone() -> None:
+    lengths = [number * 37 % 200 for number in range(20_000)]
+    before = await _cut(b"".join(_rows(lengths)), 4096, 50_000)
+    rows = _rows(lengths)
+    rows[5000] = rows[5000][:-1] + b" longer than before\n"
+    rows[9000:9000] = [b"new\t%d\n" % number for number in range(100)]
+    del rows[15_000:15_010]
+    after = await _cut(b"".join(rows), 4096, 50_000)
+    assert len(before) > 30
+    assert len(set(after) - set(before)) <= 8
 
 
 async def test_a_long_row_makes_a_longer_block(shop: Database) -> None:
