@@ -164,6 +164,15 @@ class CloudDelivery:
             return from_url(self.url, config=config or None, client_options=client, retry_config=_RETRY)  # type: ignore[arg-type]
         except (exceptions.BaseError, ValueError) as error:
             raise BadPlaceError(f"{self.where} cannot be used: {_words(error)}.") from None
+        except BaseException as error:
+            # obstore panics at options that are its HTTP client's own, and what it raises then is no Exception.
+            if type(error).__name__ != "PanicException":
+                raise
+            named = ", ".join(sorted(self.options))
+            raise BadPlaceError(
+                f"{self.where} cannot be used: one of its options ({named}) is none of a store.",
+                "Leave out what is about the connection, such as timeout or proxy_url.",
+            ) from None
 
     def _failure(self, error: Exception) -> DeliveryError:
         if isinstance(error, (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, PermissionError)):

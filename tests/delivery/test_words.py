@@ -132,6 +132,8 @@ async def test_a_cloud_s_refusals(s3_port: int, parcel: MakeParcel) -> None:
         await CloudDelivery("s3://nosuchbucket/x", USER, PASSWORD, options).deliver(parcel(b"data"))
     with pytest.raises(BadPlaceError, match="cannot be used"):
         await CloudDelivery("s3://b/x", USER, PASSWORD, {"nonsense": "1"}).deliver(parcel(b"data"))
+    with pytest.raises(BadPlaceError, match=r"\(timeout\) is none of a store"):
+        await CloudDelivery("s3://b/x", USER, PASSWORD, {"timeout": "5s"}).deliver(parcel(b"data"))
     s3_put_bucket(s3_port, "words")
     insecure = CloudDelivery("s3://words/x", USER, PASSWORD, s3_options(s3_port))
     with pytest.raises((UnreachableError, BadPlaceError)):

@@ -89,7 +89,8 @@ async def send(request: web.Request) -> web.StreamResponse:
 
     title = text("deliver.title", file=path.name)
     back = f"/backups/{record.id}" if record else "/backups"
-    sheet = request.app[DESK].start(title, "done_deliver.html", back, work)
+    waits = {"again": "/deliveries", "again_says": "deliver.waiting"}
+    sheet = request.app[DESK].start(title, "done_deliver.html", back, work, waits)
     raise to(f"/jobs/{sheet.job.id}")
 
 

@@ -131,11 +131,20 @@ async def change_place(request: web.Request) -> web.StreamResponse:
 
 
 async def change_waiting(request: web.Request) -> web.StreamResponse:
-    """Try a waiting delivery at once, or take it out of the queue."""
+    """Try a waiting delivery now and show what comes of it, or take it out of the queue."""
     workspace, job_id = fresh(request), request.match_info["id"]
-    act = deliveries.drop if await field(request, "act") == "drop" else deliveries.retry
-    await act(workspace, job_id)
-    raise to("/deliveries")
+    if await field(request, "act") == "drop":
+        await deliveries.drop(workspace, job_id)
+        raise to("/deliveries")
+    waiting = await asyncio.to_thread(deliveries.outbox(workspace).find, job_id)
+
+    async def work(progress: Progress) -> Any:
+        async with workspace.history() as history:
+            return await deliveries.hand_over(workspace, history, waiting, progress=progress)
+
+    title = text("deliver.title", file=waiting.name)
+    sheet = request.app[DESK].start(title, "done_deliver.html", "/deliveries", work)
+    raise to(f"/jobs/{sheet.job.id}")
 
 
 def _known(listed: tuple[DeliverySettings, ...], name: str) -> DeliverySettings | None:

@@ -30,6 +30,7 @@ BACKUP_TEXTS = {
     "backups.newer": "Newer",
     "backups.older": "Older",
     "backups.pinned": "pinned",
+    "backups.drilled": "drill passed {ago}",
     "backups.damaged": "damaged",
     "kind.full": "Full",
     "kind.full.long": "Everything that may go to another laptop",
@@ -61,6 +62,7 @@ BACKUP_TEXTS = {
     "backup.drill": "Last drill",
     "backup.drill.passed": "passed {at}: {rows} restored and compared",
     "backup.drill.failed": "failed {at}: {why}",
+    "backup.drill.running": "going on since {at}",
     "backup.drill.never": "none yet",
     "backup.emailed": "Emailed",
     "backup.copied": "Copied to",
@@ -107,6 +109,7 @@ BACKUP_TEXTS = {
     "deliver.button": "Deliver",
     "deliver.done": "Delivered to {where}, and proved: {proof}.",
     "deliver.already": "It lay there already.",
+    "deliver.waiting": "Deliveries that wait",
     "deliver.not": "It was not delivered: {why}",
     # Taking in
     "import.head": "Take a file in",
