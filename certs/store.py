@@ -117,12 +117,8 @@ class Store(Governing):
         missing comes back and a newer roster stays. Raises `WrongKit` where it is another device of a shop.
         """
         with files.locked(self._lock):
-            present = self._device_key()
+            self.check_kit(kit)
             shop = self.shop()
-            if shop is not None and (kit.shop is None or present != kit.identity.private_key.public_key()):
-                raise WrongKit(f"This laptop is another device of {shop.shop_name} already.")
-            if shop is not None and kit.roster is not None and shop.shop_id != kit.roster.roster.shop_id:
-                raise WrongKit(f"This laptop belongs to {shop.shop_name}, the recovery kit to another shop.")
             files.replace_private(self._identity / "device.pem", certificates.to_pem(kit.identity.certificate))
             files.replace_private(self._identity / "name", kit.identity.name.encode())
             files.replace_private(self._identity / "device.key", keys.private_to_pem(kit.identity.private_key))
@@ -131,6 +127,16 @@ class Store(Governing):
             elif shop is not None and kit.roster is not None:
                 self._take_back(shop, kit)
         return self.identity()
+
+    def check_kit(self, kit: Kit) -> None:
+        """Raise `WrongKit` where this laptop is another device of a shop than that of the kit. Writes nothing."""
+        shop = self.shop()
+        if shop is None:
+            return
+        if kit.shop is None or self._device_key() != kit.identity.private_key.public_key():
+            raise WrongKit(f"This laptop is another device of {shop.shop_name} already.")
+        if kit.roster is not None and shop.shop_id != kit.roster.roster.shop_id:
+            raise WrongKit(f"This laptop belongs to {shop.shop_name}, the recovery kit to another shop.")
 
     def _take_back(self, shop: ShopState, kit: Kit) -> None:
         """What the kit has and this laptop lacks: a newer roster, the key of the present authority."""

@@ -155,7 +155,8 @@ class Glance:
         self._asked.pop(node_id, None)
 
     async def refresh(self) -> None:
-        """Look at what is remembered here again, now: a request was answered."""
+        """Look at what is known here again, now: a request was answered, or this laptop is another device."""
+        self._workspace = Workspace(self._workspace.home)
         await self._show()
 
     async def close(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -18,11 +18,13 @@ from agent.sealing.age import Keys, Lock, recipient_of
 from agent.sealing.archive_key import ArchiveKey
 from agent.sealing.errors import WrongPassphraseError
 from agent.sealing.stream import Sealer, open_with, read_sealed
+from certs.errors import NoIdentity
 from certs.files import move, write_new
 from certs.kit import MAX_KIT, Kit
 from certs.roster import Roster
 
-_MOST = MAX_KIT + 64 * 1024
+MOST = MAX_KIT + 64 * 1024
+"""Bound on a sealed kit, in bytes."""
 
 
 class KitExists(OperationError):
@@ -145,21 +147,45 @@ def _prove(workspace: Workspace, kit: Kit) -> None:
             raise OperationError("The recovery kit's keys do not open what is sealed to them.", "Try again.")
 
 
-async def import_kit(workspace: Workspace, file: Path, passphrase: str) -> KitDone:
-    """Make this laptop the device of the kit, with its keys. Raises ``SealingError``, ``TrustError``, :class:`NoKit`.
+@dataclass(frozen=True, slots=True)
+class KitFound:
+    """A kit that was opened and not taken yet: what it holds, and the short ID of another device that this laptop is
+    now and would be no longer (None: it is that device already, or nobody yet)."""
+
+    kit: Kit = field(repr=False)
+    done: KitDone
+    instead_of: str | None
+
+
+async def open_kit(workspace: Workspace, file: Path, data: bytes, passphrase: str) -> KitFound:
+    """Open a kit and look whether it fits this laptop; nothing is changed. ``file`` is what it is called.
+
+    Raises ``SealingError``, ``TrustError``, :class:`NoKit`.
+    """
+
+    def work() -> KitFound:
+        if len(data) > MOST:
+            raise NoKit(f"{file} is too large for a recovery kit.")
+        kit = Kit.decode(opened(data, passphrase))
+        workspace.store.check_kit(kit)
+        try:
+            present = workspace.store.identity()
+        except NoIdentity:
+            present = None
+        other = present is not None and present.node_id != kit.identity.node_id
+        return KitFound(kit, KitDone.of(file, kit), present.short_id if present and other else None)
+
+    return await asyncio.to_thread(work)
+
+
+async def take_kit(workspace: Workspace, found: KitFound, passphrase: str) -> KitDone:
+    """Make this laptop the device of a kit that was opened, with its keys. Raises ``TrustError``.
 
     A recovery key that is here already stays; one that comes from the kit is sealed with the kit's passphrase.
     """
 
     def work() -> KitDone:
-        try:
-            with file.open("rb") as source:
-                data = source.read(_MOST + 1)
-        except OSError as error:
-            raise NoKit(f"{file} cannot be read: {error.strerror}.") from error
-        if len(data) > _MOST:
-            raise NoKit(f"{file} is too large for a recovery kit.")
-        kit = Kit.decode(opened(data, passphrase))
+        kit = found.kit
         workspace.home.ensure()
         workspace.store.take_kit(kit)
         key = recovery_key(workspace)
@@ -168,6 +194,20 @@ async def import_kit(workspace: Workspace, file: Path, passphrase: str) -> KitDo
         if (archive := kit.opens.get("archive")) is not None:
             ArchiveKey(key.folder).keep(archive)
         change(workspace.home, name=kit.identity.name)
-        return KitDone.of(file, kit)
+        return found.done
 
     return await asyncio.to_thread(work)
+
+
+async def import_kit(workspace: Workspace, file: Path, passphrase: str) -> KitDone:
+    """Make this laptop the device of the kit in a file, with its keys. Raises what the two above do."""
+
+    def read() -> bytes:
+        try:
+            with file.open("rb") as source:
+                return source.read(MOST + 1)
+        except OSError as error:
+            raise NoKit(f"{file} cannot be read: {error.strerror}.") from error
+
+    found = await open_kit(workspace, file, await asyncio.to_thread(read), passphrase)
+    return await take_kit(workspace, found, passphrase)

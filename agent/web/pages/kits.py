@@ -1,4 +1,7 @@
-"""The recovery kit from the page: sealed with a passphrase, held in memory until it is downloaded."""
+"""The recovery kit on the page: made, sealed with a passphrase and held in memory until it is downloaded; and taken.
+
+A kit that is to be taken is opened first, and what it would make of this laptop is shown before that is done.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,20 @@ import tempfile
 from dataclasses import dataclass
 from dataclasses import field as attribute
 from pathlib import Path
+from urllib.parse import unquote
 
 from aiohttp import hdrs, web
 
-from agent.operations.kits import KitDone, export_kit
-from agent.web.pages.errors import PageError
-from agent.web.pages.parts import field, fresh
-from agent.web.pages.render import render, to
-from agent.web.pages.setting_up import step
+from agent.operations.kits import MOST, KitDone, KitFound, export_kit, open_kit, take_kit
+from agent.web.pages.errors import Missing, PageError
+from agent.web.pages.parts import GLANCE, field, fresh, require_typed
+from agent.web.pages.render import PREFIX, render, to
+from agent.web.pages.setting_up import STEPS, step
 from agent.web.pages.texts import text
 from protocol.names import slug
+
+_UPLOAD_SECONDS = 60.0
+_WAIT_SECONDS = 600.0
 
 
 class NotTheSame(PageError):
@@ -35,13 +42,32 @@ class OtherPassphrase(PageError):
         super().__init__(text("kit.other"), text("kit.other.hint"))
 
 
+class TooLate(PageError):
+    code = "kit-gone"
+    status = 409
+
+    def __init__(self) -> None:
+        super().__init__(text("kit.gone"), text("kit.gone.hint"))
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """A kit that was opened, its passphrase, and until when (the loop's clock) it waits for a word."""
+
+    found: KitFound
+    passphrase: str = attribute(repr=False)
+    until: float
+
+
 @dataclass(slots=True)
 class KitShelf:
-    """The kit that was made last: gone when the agent ends, or the next is made."""
+    """The kit that was made last, and the one that was brought: gone when the agent ends, or with the next."""
 
     made: KitDone | None = None
     data: bytes = attribute(default=b"", repr=False)
     filename: str = ""
+    brought: Brought | None = None
+    taken: KitDone | None = None
 
 
 SHELF = web.AppKey("kit", KitShelf)
@@ -89,9 +115,66 @@ async def file(request: web.Request) -> web.Response:
     )
 
 
+async def bring(request: web.Request) -> web.StreamResponse:
+    """Open a kit: its bytes are the body, its passphrase is in a header. Nothing is changed yet."""
+    workspace, shelf = fresh(request), request.app[SHELF]
+    shelf.brought = shelf.taken = None
+    words = unquote(request.headers.get("X-File-Passphrase", ""))
+    if not words:
+        raise Missing(text("kit.passphrase"))
+    data = bytearray()
+    async with asyncio.timeout(_UPLOAD_SECONDS):
+        async for piece in request.content.iter_chunked(1 << 16):
+            data += piece
+            if len(data) > MOST:
+                break
+    name = Path(unquote(request.headers.get("X-File-Name", "")).replace("\\", "/")).name or text("kit.file")
+    found = await open_kit(workspace, Path(name), bytes(data), words)
+    shelf.brought = Brought(found, words, asyncio.get_running_loop().time() + _WAIT_SECONDS)
+    return web.json_response({"at": f"{PREFIX}/setup/import" if "step" in request.query else f"{PREFIX}/kit/import"})
+
+
+async def importing(request: web.Request) -> web.Response:
+    """Ask for a kit; say what is in the one that was brought; say what came of it."""
+    return render("kit_import.html", request, _offered(request))
+
+
+async def first_import(request: web.Request) -> web.Response:
+    """The same as a step of set-up."""
+    return step("import", request, {**_offered(request), "step": STEPS.index("shop")})
+
+
+def _offered(request: web.Request) -> dict[str, object]:
+    """What the form says; that a kit was taken it says once."""
+    shelf = request.app[SHELF]
+    taken, shelf.taken = shelf.taken, None
+    if shelf.brought is not None and asyncio.get_running_loop().time() > shelf.brought.until:
+        shelf.brought = None
+    return {"brought": shelf.brought.found if shelf.brought else None, "taken": taken}
+
+
+async def take(request: web.Request) -> web.StreamResponse:
+    """Make this laptop the device of the kit; its name is typed where another key gives way to it."""
+    shelf, form = request.app[SHELF], await request.post()
+    _offered(request)
+    if "stop" not in form:
+        if shelf.brought is None:
+            raise TooLate
+        if shelf.brought.found.instead_of:
+            await require_typed(request, shelf.brought.found.done.name)
+        shelf.taken = await take_kit(fresh(request), shelf.brought.found, shelf.brought.passphrase)
+        await request.app[GLANCE].refresh()
+    shelf.brought = None
+    raise to("/setup/import" if form.get("step") else "/kit/import")
+
+
 ROUTES = [
     web.get("/kit", kit),
     web.get("/setup/kit", first_kit),
     web.post("/kit", make),
     web.get("/kit/file", file, allow_head=False),
+    web.get("/kit/import", importing),
+    web.get("/setup/import", first_import),
+    web.post("/kit/import", take),
+    web.post("/kit/import/file", bring),
 ]

@@ -1,4 +1,5 @@
-// Takes a file in: chosen or dropped, it is sent as it is, and its job's page shows what came of it.
+// Takes a file in: chosen or dropped, it is sent as it is, and the page that the answer names shows what came of it.
+// Where the form has a button, it is sent when that is pressed.
 "use strict";
 (() => {
   const form = document.getElementById("bring");
@@ -6,13 +7,14 @@
   const area = input.closest(".drop");
   const progress = document.getElementById("bringing");
   const problem = document.getElementById("brought");
+  const button = form.querySelector("button[type=submit]");
   const token = JSON.parse(document.body.getAttribute("hx-headers"))["X-CSRF-Token"];
 
   function send(file) {
     const asked = new URLSearchParams();
-    for (const name of ["device", "unknown"]) if (form.elements[name].checked) asked.set(name, "skip");
+    for (const name of ["device", "unknown"]) if (form.elements[name]?.checked) asked.set(name, "skip");
     const request = new XMLHttpRequest();
-    request.open("POST", `${form.dataset.bring}?${asked}`);
+    request.open("POST", `${form.dataset.bring}${form.dataset.bring.includes("?") ? "&" : "?"}${asked}`);
     request.setRequestHeader("X-CSRF-Token", token);
     request.setRequestHeader("X-File-Name", encodeURIComponent(file.name));
     request.setRequestHeader("X-File-Passphrase", encodeURIComponent(form.elements.words.value));
@@ -23,7 +25,8 @@
       problem.textContent = page.querySelector(".note.bad")?.textContent ?? document.getElementById("lost").textContent;
       problem.hidden = false;
       progress.hidden = true;
-      input.value = "";
+      if (button) button.disabled = false;
+      if (!button) input.value = "";
     };
     request.addEventListener("load", () => {
       if (request.status === 200) location.assign(JSON.parse(request.responseText).at);
@@ -35,13 +38,18 @@
     request.send(file);
   }
 
-  input.addEventListener("change", () => { if (input.files.length) send(input.files[0]); });
-  form.addEventListener("submit", (event) => event.preventDefault());
+  const chosen = () => { if (input.files.length && !button) send(input.files[0]); };
+  input.addEventListener("change", chosen);
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (button && input.files.length) send(input.files[0]);
+  });
   area.addEventListener("dragover", (event) => { event.preventDefault(); area.classList.add("over"); });
   area.addEventListener("dragleave", () => area.classList.remove("over"));
   area.addEventListener("drop", (event) => {
     event.preventDefault();
     area.classList.remove("over");
-    if (event.dataTransfer.files.length) send(event.dataTransfer.files[0]);
+    input.files = event.dataTransfer.files;
+    chosen();
   });
 })();
