@@ -73,7 +73,7 @@ class Config(BaseModel):
     tables_file: Path | None = Field(
         None, description="Your classification of tables, if not tables.toml beside this file"
     )
-    history_url: SecretStr | None = Field(None, description="Another history database: any SQLAlchemy URL")
+    history_url: SecretStr | None = Field(None, description="Another history database: a postgresql:// or mysql:// URL")
     conflicts: Literal["bundle", "newer", "local"] = Field("bundle", description="Which row wins in a restore")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What the log holds")
     retention: Retention = Field(Retention(), description="How long backups are kept, by kind: see `backroom prune`")

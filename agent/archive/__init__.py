@@ -1,4 +1,4 @@
 """What a laptop keeps: the folder of bundles, the spool of those on their way in, and the history of all that was done.
 
-``history`` imports SQLAlchemy and is left to be imported where it is used.
+Only a history in another database than SQLite, and migrations, import SQLAlchemy.
 """

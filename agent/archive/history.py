@@ -1,4 +1,4 @@
-"""The history: every backup, transfer and restore of this laptop. Imports SQLAlchemy: import it where it is used."""
+"""The history: every backup, transfer and restore of this laptop."""
 
 from __future__ import annotations
 
@@ -8,15 +8,27 @@ from contextlib import asynccontextmanager
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 
-from sqlalchemy import delete, insert, or_, select, update
-
 from agent.archive import records
 from agent.archive.errors import AmbiguousBundleError, HistoryError
 from agent.archive.journal import Journal
 from agent.archive.records import BackupRecord, RestoreRecord, TransferRecord
-from agent.archive.schema import backups, drills, restores, runs, transfers
-from agent.archive.storage import open_engine
-from agent.archive.store import between, either, ended, equal, given, missing, values
+from agent.archive.sql import (
+    Sql,
+    backups,
+    between,
+    contains,
+    drills,
+    either,
+    equal,
+    is_,
+    is_not,
+    restores,
+    runs,
+    starts,
+    transfers,
+)
+from agent.archive.storage import Connection, open_database
+from agent.archive.store import ended, given
 from agent.home import Home
 from protocol.manifest import Kind
 
@@ -24,16 +36,18 @@ from protocol.manifest import Kind
 _FIELDS = [field.name for field in fields(BackupRecord)]
 NOTED = frozenset(_FIELDS[_FIELDS.index("notes") :])
 _LEAST_PREFIX = 4
-_SEARCHED = tuple(
-    backups.c[name] for name in ("business_name", "source_device", "filename", "created_by", "notes", "id")
+_SEARCHED = ("business_name", "source_device", "filename", "created_by", "notes", "id")
+_OPEN = (
+    (transfers, records.STARTED, "The process ended before the transfer did."),
+    (
+        restores,
+        records.RUNNING,
+        "The process ended before it could note a result: the database is as before or as after, never between.",
+    ),
+    (drills, records.RUNNING, "The process ended before the drill did."),
+    (runs, records.RUNNING, "The process ended before the run did."),
 )
-_DIED = {
-    transfers: "The process ended before the transfer did.",
-    restores: "The process ended before it could note a result: the database is as before or as after, never between.",
-    drills: "The process ended before the drill did.",
-    runs: "The process ended before the run did.",
-}
-_OPEN = ((transfers, records.STARTED), (restores, records.RUNNING), (drills, records.RUNNING), (runs, records.RUNNING))
+"""What belongs to a living process while it is in that state, and what is said of it when the process died."""
 
 
 class History(Journal):
@@ -42,44 +56,41 @@ class History(Journal):
     @classmethod
     @asynccontextmanager
     async def open(cls, home: Home, url: str | None = None) -> AsyncIterator[History]:
-        """Open (and make or upgrade) the history of ``home``: its SQLite file, or any SQLAlchemy URL.
+        """Open (and make or upgrade) the history of ``home``: its SQLite file, or another database's URL.
 
         Work of processes that died is marked as interrupted, so that ``started`` and ``running`` are true.
         """
-        history = cls(home, await open_engine(home, url))
+        history = cls(home, await open_database(home, url))
         try:
             await history.mark_interrupted()
             yield history
         finally:
-            await history._engine.dispose()
+            await history._database.close()
 
     # Backups.
 
     async def add_backup(self, record: BackupRecord) -> BackupRecord:
         """Record a bundle. One that is known already gets the new facts; notes, pin and deliveries stay."""
         record = replace(record, recorded_at=record.recorded_at or datetime.now(UTC))
-        facts = values(record)
-        async with self._writing() as connection:
-            known = {name: value for name, value in facts.items() if name not in NOTED}
-            changed = await connection.execute(update(backups).where(backups.c.id == record.id).values(known))
-            if changed.rowcount == 0:
-                await connection.execute(insert(backups).values(facts))
+        facts = {name: getattr(record, name) for name in _FIELDS if name not in NOTED}
+
+        def add(connection: Connection) -> None:
+            if connection.execute(backups.update(facts, is_("id", record.id))).changed == 0:
+                connection.execute(backups.insert(record))
+
+        await self._database.run(add, write=True)
         return record
 
     async def backup(self, bundle_id: str) -> BackupRecord | None:
         """The backup with exactly this ID."""
-        found = await self._select(BackupRecord, select(backups).where(backups.c.id == bundle_id))
-        return found[0] if found else None
+        return await self._one(backups, bundle_id)
 
     async def find_backup(self, text: str) -> BackupRecord | None:
         """The backup by ID, by the first letters of one (at least four), or by file name."""
-        kept = backups.c.removed_at.is_(None)
-        exact = await self._select(
-            BackupRecord, select(backups).where(or_(backups.c.id == text, (backups.c.filename == text) & kept)).limit(2)
-        )
+        named = Sql('("id" = ? OR ("filename" = ? AND "removed_at" IS NULL))', (text, text))
+        exact = await self._select(backups, backups.select(named, newest="created_at", limit=2))
         if not exact and len(text) >= _LEAST_PREFIX:
-            starts = backups.c.id.startswith(text, autoescape=True)
-            exact = await self._select(BackupRecord, select(backups).where(starts).limit(2))
+            exact = await self._select(backups, backups.select(starts("id", text), newest="created_at", limit=2))
         if len(exact) > 1:
             raise AmbiguousBundleError(f"{text!r} fits several backups.", "Give the whole bundle ID.")
         return exact[0] if exact else None
@@ -105,55 +116,49 @@ class History(Journal):
         ``removed`` are those in the trash or gone; None means both. Each of ``words`` is somewhere in the names, the
         notes or the ID; capitals count only where they are not ASCII. Without ``undos``, backups alone.
         """
-        query = select(backups).order_by(backups.c.created_at.desc(), backups.c.id)
-        query = query.where(
-            *equal(backups.c.kind, kind),
-            *either(backups.c.business_id, backups.c.business_name, business),
-            *either(backups.c.source_node, backups.c.source_device, device),
-            *equal(backups.c.origin, origin),
-            *equal(backups.c.pinned, pinned),
-            *(or_(*(column.icontains(word, autoescape=True) for column in _SEARCHED)) for word in words),
-            *([] if undos else [backups.c.kind != Kind.UNDO.value]),
-            *([] if removed is None else [backups.c.removed_at.is_not(None) == removed]),
-            *between(backups.c.created_at, since, until),
+        query = backups.select(
+            *equal("kind", kind),
+            *either("business_id", "business_name", business),
+            *either("source_node", "source_device", device),
+            *equal("origin", origin),
+            *equal("pinned", pinned),
+            *(contains(_SEARCHED, word) for word in words),
+            *([] if undos else [is_not("kind", Kind.UNDO.value)]),
+            *([] if removed is None else [is_not("removed_at", None) if removed else is_("removed_at", None)]),
+            *between("created_at", since, until),
+            newest="created_at",
+            limit=limit,
+            offset=offset,
         )
-        return await self._select(BackupRecord, query.limit(limit).offset(offset))
+        return await self._select(backups, query)
 
     async def trashed(self, prefix: str) -> tuple[BackupRecord, ...]:
         """The removed backups whose path starts with ``prefix``."""
-        here = backups.c.path.startswith(prefix, autoescape=True)
-        return await self._select(BackupRecord, select(backups).where(backups.c.removed_at.is_not(None), here))
+        query = backups.select(is_not("removed_at", None), starts("path", prefix), newest="created_at")
+        return await self._select(backups, query)
 
     async def change_backup(self, bundle_id: str, **noted: object) -> BackupRecord:
         """Note something about a backup: any of :data:`NOTED` (``notes``, ``pinned``, ``verified_at``, deliveries)."""
         if unknown := noted.keys() - NOTED:
             raise HistoryError(f"{', '.join(sorted(unknown))} of a backup cannot be changed.")
-        await self._change(backups, bundle_id, noted)
-        changed = await self.backup(bundle_id)
-        if changed is None:
-            raise missing("backup", bundle_id)
-        return changed
+        return await self._changed(backups, bundle_id, noted)
 
     async def remove_backup(self, bundle_id: str) -> None:
         """Forget a backup (its file is the archive's matter)."""
-        async with self._writing() as connection:
-            await connection.execute(delete(backups).where(backups.c.id == bundle_id))
+        statement = backups.delete(is_("id", bundle_id))
+        await self._database.run(lambda connection: connection.execute(statement), write=True)
 
     # Transfers.
 
     async def start_transfer(self, record: TransferRecord) -> TransferRecord:
         """Record a transfer that begins now, as this process's. ``state`` becomes ``started``."""
-        record = replace(record, state=records.STARTED, owner=self._home.process)
-        async with self._writing() as connection:
-            await connection.execute(insert(transfers).values(values(record)))
-        return record
+        return await self._insert(transfers, replace(record, state=records.STARTED, owner=self._home.process))
 
     async def resume_transfer(self, transfer_id: str) -> TransferRecord:
         """Go on with a transfer that was interrupted, as this process's."""
         again = {"state": records.STARTED, "owner": self._home.process}
         cleared = {"ended_at": None, "error": None, "error_code": None}
-        await self._change(transfers, transfer_id, {**again, **cleared})
-        return await self._transfer(transfer_id)
+        return await self._changed(transfers, transfer_id, {**again, **cleared})
 
     async def progress_transfer(self, transfer_id: str, bytes_done: int, bytes_total: int | None = None) -> None:
         """Note how far a transfer is (call it now and then, not for every chunk)."""
@@ -178,8 +183,7 @@ class History(Journal):
             "receipt": receipt,
             "totals": totals and dict(totals),
         }
-        await self._change(transfers, transfer_id, {**given(known), **ended(state, error_code, error)})
-        return await self._transfer(transfer_id)
+        return await self._changed(transfers, transfer_id, {**given(known), **ended(state, error_code, error)})
 
     async def transfers(
         self,
@@ -196,26 +200,25 @@ class History(Journal):
         offset: int = 0,
     ) -> tuple[TransferRecord, ...]:
         """Transfers, newest first. ``peer`` and ``business`` are an ID or a name; ``since`` <= started < ``until``."""
-        query = select(transfers).order_by(transfers.c.started_at.desc(), transfers.c.id)
-        query = query.where(
-            *equal(transfers.c.direction, direction),
-            *equal(transfers.c.mode, mode),
-            *either(transfers.c.peer_node, transfers.c.peer_name, peer),
-            *either(transfers.c.business_id, transfers.c.business_name, business),
-            *equal(transfers.c.bundle_id, bundle_id),
-            *equal(transfers.c.state, state),
-            *between(transfers.c.started_at, since, until),
+        query = transfers.select(
+            *equal("direction", direction),
+            *equal("mode", mode),
+            *either("peer_node", "peer_name", peer),
+            *either("business_id", "business_name", business),
+            *equal("bundle_id", bundle_id),
+            *equal("state", state),
+            *between("started_at", since, until),
+            newest="started_at",
+            limit=limit,
+            offset=offset,
         )
-        return await self._select(TransferRecord, query.limit(limit).offset(offset))
+        return await self._select(transfers, query)
 
     # Restores.
 
     async def start_restore(self, record: RestoreRecord) -> RestoreRecord:
         """Record a restore that begins now, as this process's. ``state`` becomes ``running``."""
-        record = replace(record, state=records.RUNNING, owner=self._home.process)
-        async with self._writing() as connection:
-            await connection.execute(insert(restores).values(values(record)))
-        return record
+        return await self._insert(restores, replace(record, state=records.RUNNING, owner=self._home.process))
 
     async def note_restore(
         self, restore_id: str, *, transaction: str | None = None, undo_path: str | None = None
@@ -238,8 +241,7 @@ class History(Journal):
         """Record how a restore ended: ``planned``, ``applied``, ``failed`` or ``refused``."""
         known = {"approver": approver, "plan_digest": plan_digest, "undo_path": undo_path}
         changes = {**given({**known, "counts": counts and dict(counts)}), **ended(state, error_code, error)}
-        await self._change(restores, restore_id, changes)
-        return (await self._select(RestoreRecord, select(restores).where(restores.c.id == restore_id)))[0]
+        return await self._changed(restores, restore_id, changes)
 
     async def restores(
         self,
@@ -254,35 +256,42 @@ class History(Journal):
         offset: int = 0,
     ) -> tuple[RestoreRecord, ...]:
         """Restores and plans, newest first. ``business`` is an ID or a name; ``since`` <= started < ``until``."""
-        query = select(restores).order_by(restores.c.started_at.desc(), restores.c.id)
-        query = query.where(
-            *equal(restores.c.kind, kind),
-            *either(restores.c.business_id, restores.c.business_name, business),
-            *equal(restores.c.bundle_id, bundle_id),
-            *equal(restores.c.state, state),
-            *between(restores.c.started_at, since, until),
+        query = restores.select(
+            *equal("kind", kind),
+            *either("business_id", "business_name", business),
+            *equal("bundle_id", bundle_id),
+            *equal("state", state),
+            *between("started_at", since, until),
+            newest="started_at",
+            limit=limit,
+            offset=offset,
         )
-        return await self._select(RestoreRecord, query.limit(limit).offset(offset))
+        return await self._select(restores, query)
 
     async def mark_interrupted(self) -> int:
         """Mark unfinished work of processes that died as ``interrupted``. Returns how many records that were."""
-        marked = 0
-        for table, state in _OPEN:
-            query = select(table.c.id, table.c.owner).where(table.c.state == state, table.c.owner.is_not(None))
-            async with self._reading() as connection:
-                open_rows = (await connection.execute(query)).all()
-            dead = [(row_id, owner) for row_id, owner in open_rows if not self._home.alive(owner)]
-            if not dead:
-                continue
-            async with self._writing() as connection:
-                for row_id, owner in dead:
-                    died = ended(records.INTERRUPTED, None, _DIED[table])
-                    still = (table.c.id == row_id) & (table.c.owner == owner) & (table.c.state == state)
-                    marked += (await connection.execute(update(table).where(still).values(died))).rowcount
-        return marked
 
-    async def _transfer(self, transfer_id: str) -> TransferRecord:
-        return (await self._select(TransferRecord, select(transfers).where(transfers.c.id == transfer_id)))[0]
+        def unfinished(connection: Connection) -> list[tuple[int, str, str]]:
+            owned = (
+                Sql(f'SELECT "id", "owner" FROM "{table.name}" WHERE "state" = ? AND "owner" IS NOT NULL', (state,))
+                for table, state, _ in _OPEN
+            )
+            return [(place, *row) for place, query in enumerate(owned) for row in connection.execute(query).rows]
+
+        owners = await self._database.run(unfinished)
+        dead = [each for each in owners if not self._home.alive(each[2])]
+        if not dead:
+            return 0
+
+        def mark(connection: Connection) -> int:
+            marked = 0
+            for place, row_id, owner in dead:
+                table, state, died = _OPEN[place]
+                still = is_("id", row_id), is_("owner", owner), is_("state", state)
+                marked += connection.execute(table.update(ended(records.INTERRUPTED, None, died), *still)).changed
+            return marked
+
+        return await self._database.run(mark, write=True)
 
 
 def new_id() -> str:

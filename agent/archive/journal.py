@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import func, insert, select
-
 from agent.archive import records
 from agent.archive.records import DrillRecord, RunRecord
-from agent.archive.schema import drills, runs
-from agent.archive.store import Store, between, ended, equal, given, values
+from agent.archive.sql import Sql, among, between, drills, equal, is_, moment, runs
+from agent.archive.store import Store, ended, given
 
 
 class Journal(Store):
@@ -19,10 +17,7 @@ class Journal(Store):
 
     async def start_drill(self, record: DrillRecord) -> DrillRecord:
         """Record a drill that begins now, as this process's. ``state`` becomes ``running``."""
-        record = replace(record, state=records.RUNNING, owner=self._home.process)
-        async with self._writing() as connection:
-            await connection.execute(insert(drills).values(values(record)))
-        return record
+        return await self._insert(drills, replace(record, state=records.RUNNING, owner=self._home.process))
 
     async def end_drill(
         self,
@@ -36,8 +31,7 @@ class Journal(Store):
     ) -> DrillRecord:
         """Record how a drill ended: ``passed``, ``failed`` or ``interrupted``."""
         changes = {**given({"rows": rows, "tables": tables}), **ended(state, error_code, error)}
-        await self._change(drills, drill_id, changes)
-        return (await self._select(DrillRecord, select(drills).where(drills.c.id == drill_id)))[0]
+        return await self._changed(drills, drill_id, changes)
 
     async def drills(
         self,
@@ -48,20 +42,25 @@ class Journal(Store):
         limit: int | None = None,
     ) -> tuple[DrillRecord, ...]:
         """Drills, newest first."""
-        query = select(drills).order_by(drills.c.started_at.desc(), drills.c.id)
-        query = query.where(
-            *equal(drills.c.bundle_id, bundle_id),
-            *equal(drills.c.state, state),
-            *between(drills.c.started_at, since, None),
+        query = drills.select(
+            *equal("bundle_id", bundle_id),
+            *equal("state", state),
+            *between("started_at", since, None),
+            newest="started_at",
+            limit=limit,
         )
-        return await self._select(DrillRecord, query.limit(limit))
+        return await self._select(drills, query)
+
+    async def drilled(self, bundle_ids: Sequence[str]) -> Mapping[str, datetime]:
+        """When each of these backups has last passed a drill; those that never did are left out."""
+        these, passed = among("bundle_id", bundle_ids), is_("state", records.PASSED)
+        text = f'SELECT "bundle_id", max("started_at") FROM "drills" WHERE {these.text} AND {passed.text}'
+        rows = await self._rows(Sql(f'{text} GROUP BY "bundle_id"', these.values + passed.values))
+        return {bundle_id: moment(at) for bundle_id, at in rows}
 
     async def start_run(self, record: RunRecord) -> RunRecord:
         """Record a run of the schedule that begins now, as this process's. ``state`` becomes ``running``."""
-        record = replace(record, state=records.RUNNING, owner=self._home.process)
-        async with self._writing() as connection:
-            await connection.execute(insert(runs).values(values(record)))
-        return record
+        return await self._insert(runs, replace(record, state=records.RUNNING, owner=self._home.process))
 
     async def end_run(
         self,
@@ -73,8 +72,7 @@ class Journal(Store):
         error: str | None = None,
     ) -> RunRecord:
         """Record how a run ended: ``done``, ``failed`` or ``interrupted``."""
-        await self._change(runs, run_id, {**given({"detail": detail}), **ended(state, error_code, error)})
-        return (await self._select(RunRecord, select(runs).where(runs.c.id == run_id)))[0]
+        return await self._changed(runs, run_id, {**given({"detail": detail}), **ended(state, error_code, error)})
 
     async def runs(
         self,
@@ -85,15 +83,18 @@ class Journal(Store):
         limit: int | None = None,
     ) -> tuple[RunRecord, ...]:
         """Runs, newest first."""
-        query = select(runs).order_by(runs.c.started_at.desc(), runs.c.id)
-        query = query.where(
-            *equal(runs.c.entry, entry), *equal(runs.c.state, state), *between(runs.c.started_at, since, None)
+        query = runs.select(
+            *equal("entry", entry),
+            *equal("state", state),
+            *between("started_at", since, None),
+            newest="started_at",
+            limit=limit,
         )
-        return await self._select(RunRecord, query.limit(limit))
+        return await self._select(runs, query)
 
     async def failures(self) -> Mapping[str, int]:
         """How many runs of each task ended without success, ever."""
-        query = select(runs.c.task, func.count()).where(runs.c.state == records.FAILED).group_by(runs.c.task)
-        async with self._reading() as connection:
-            rows = (await connection.execute(query)).all()
-        return {row[0]: row[1] for row in rows}
+        rows = await self._rows(
+            Sql('SELECT "task", count(*) FROM "runs" WHERE "state" = ? GROUP BY "task"', (records.FAILED,))
+        )
+        return dict(map(tuple, rows))

@@ -1,162 +1,172 @@
-"""The history database's engine: SQLite by default, any SQLAlchemy URL; brought to the newest schema when opened."""
+"""The history database: SQLite by default, by Python's own module; any other by :mod:`agent.archive.elsewhere`.
+
+SQLAlchemy is imported for others and for migrations alone: it is half of the time that a command takes to start.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol, TypeVar
 
-from sqlalchemy import URL, Connection, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-
-from agent.archive.errors import HistoryError, HistoryTooNewError
-from agent.archive.schema import HEAD
+from agent.archive.errors import HistoryError
+from agent.archive.sql import Sql
 from agent.home import Home
-from agent.locks import FileLock
 
-_DRIVERS = {
-    "sqlite": "sqlite+aiosqlite",
-    "postgresql": "postgresql+asyncpg",
-    "postgres": "postgresql+asyncpg",
-    "mysql": "mysql+aiomysql",
-    "mariadb": "mariadb+aiomysql",
-}
-_BUSY_SECONDS = 30.0
-_VERSIONS = "backroom_history_version"
-_WRITE = "backroom_write"
+T = TypeVar("T")
+
+HEAD = "0003"
+"""The version of the schema that this code reads: the newest migration (held by a test)."""
+VERSIONS = "backroom_history_version"
+BUSY_SECONDS = 30.0
 
 
-async def open_engine(home: Home, url: str | None = None) -> AsyncEngine:
-    """An engine on the history database, migrated. Raises :class:`HistoryError` with no secret in its text."""
+class Answer(NamedTuple):
+    """What a statement brought: its rows, and how many it changed."""
+
+    rows: list[Any]
+    changed: int
+
+
+class Connection(Protocol):
+    """A transaction on the history database."""
+
+    def execute(self, statement: Sql) -> Answer:
+        """Run one statement. Blocking."""
+
+
+class Database(Protocol):
+    """Where the history is. Safe for tasks and processes at the same time."""
+
+    @property
+    def shown(self) -> str:
+        """Its address for people, without a password."""
+
+    async def run(self, work: Callable[[Connection], T], *, write: bool = False) -> T:
+        """Do ``work`` in one transaction. Raises :class:`HistoryError`, also for what the driver raises."""
+
+    async def close(self) -> None:
+        """Hang up, when what has begun is done."""
+
+
+async def open_database(home: Home, url: str | None = None) -> Database:
+    """The history of ``home``, migrated. Raises :class:`HistoryError` with no secret in its text."""
     await asyncio.to_thread(home.ensure)
-    parsed = _url(home, url)
-    engine = _engine(parsed)
+    database: Database = _Sqlite(home.history) if url is None else _elsewhere(url)
     try:
-        version = await _version(engine)
-        if version != HEAD:
-            await asyncio.to_thread(_migrate, home, parsed)
-    except HistoryError:
-        await engine.dispose()
+        if await database.run(_version) != HEAD:
+            from agent.archive.migrating import migrate
+
+            await asyncio.to_thread(migrate, home, url)
+    except BaseException:
+        await database.close()
         raise
-    except (SQLAlchemyError, OSError) as error:
-        await engine.dispose()
-        raise failure(error, parsed) from error
-    return engine
+    return database
 
 
-def writing(engine: AsyncEngine) -> AsyncEngine:
-    """The engine for transactions that write: SQLite takes its write lock at their start, waiting for others."""
-    return engine.execution_options(**{_WRITE: True})
-
-
-def failure(error: Exception, url: URL) -> HistoryError:
+def failure(shown: str, reason: str) -> HistoryError:
     """The archive's own error for one of the database or its driver."""
-    reason = str(error.orig) if isinstance(error, DBAPIError) else str(error)
-    shown = url.render_as_string(hide_password=True)
     return HistoryError(
-        f"The history database {shown} cannot be used: {reason.splitlines()[0] if reason else type(error).__name__}.",
+        f"The history database {shown} cannot be used: {reason.splitlines()[0] if reason else 'no reason is given'}.",
         "Check the disk and the rights of the file, or `history_url` in config.toml.",
     )
 
 
-def _url(home: Home, url: str | None) -> URL:
-    if url is None:
-        return URL.create("sqlite+aiosqlite", database=str(home.history))
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise HistoryError(
-            "The address of the history database is not a URL.", "Correct `history_url` in config.toml."
-        ) from None
-    return parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
+def begin(connection: sqlite3.Connection) -> None:
+    """Settings of every connection to SQLite: transactions begin where we say, and stay when power fails."""
+    connection.isolation_level = None
+    connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
+    connection.execute("PRAGMA synchronous = FULL")
 
 
-def _engine(url: URL, *, set_up: bool = False) -> AsyncEngine:
-    try:
-        if url.get_backend_name() != "sqlite":
-            return create_async_engine(url, pool_pre_ping=True)
-        engine = create_async_engine(url, connect_args={"timeout": _BUSY_SECONDS})
-    except (NoSuchModuleError, ImportError, ArgumentError) as error:
-        raise HistoryError(
-            f"The history database needs a driver that is not here: {error}.",
-            "Install it, or take `history_url` out of config.toml to use the built-in SQLite.",
-        ) from error
+def _elsewhere(url: str) -> Database:
+    from agent.archive.elsewhere import Elsewhere, parsed
 
-    @event.listens_for(engine.sync_engine, "connect")
-    def _connect(connection: Any, _record: object) -> None:
-        connection.isolation_level = None  # transactions begin where we say, DDL included
-        cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout = {int(_BUSY_SECONDS * 1000)}")
-        cursor.execute("PRAGMA synchronous = FULL")
-        if set_up:  # kept in the file; readers and the one writer then do not wait for each other
-            cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.close()
-
-    @event.listens_for(engine.sync_engine, "begin")
-    def _begin(connection: Connection) -> None:
-        write = connection.get_execution_options().get(_WRITE, False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
-
-    return engine
+    address = parsed(url)
+    if address.get_backend_name() == "sqlite" and address.database:
+        return _Sqlite(Path(address.database))
+    return Elsewhere(address)
 
 
-async def _version(engine: AsyncEngine) -> str | None:
+def _version(connection: Connection) -> str | None:
     """The database's schema version, ``None`` for an empty one."""
-    async with engine.connect() as connection:
-        try:
-            return (await connection.execute(text(f"SELECT version_num FROM {_VERSIONS}"))).scalar_one_or_none()
-        except DBAPIError as error:
-            reason = str(error.orig).lower()
-            if "no such table" in reason or "does not exist" in reason or "doesn't exist" in reason:
-                return None
-            raise
-
-
-def _migrate(home: Home, url: URL) -> None:
-    """Bring the database to the newest schema: in a thread with a loop of its own, one process of a home at a time."""
-    lock = FileLock(home.state / "history.lock")
-    deadline = time.monotonic() + 2 * _BUSY_SECONDS
-    while not lock.try_acquire():
-        if time.monotonic() > deadline:
-            raise HistoryError(
-                "Another Backroom has been upgrading the history database for a minute.", "Wait for it, then try again."
-            )
-        time.sleep(0.05)
-    with lock:
-        asyncio.run(_upgrade(url))
-
-
-async def _upgrade(url: URL) -> None:
-    engine = _engine(url, set_up=True)
     try:
-        async with writing(engine).begin() as connection:
-            await connection.run_sync(_run_alembic)
-    finally:
-        await engine.dispose()
+        rows = connection.execute(Sql(f"SELECT version_num FROM {VERSIONS}")).rows
+    except Exception as error:  # of whichever driver
+        reason = str(error).lower()
+        if "no such table" in reason or "does not exist" in reason or "doesn't exist" in reason:
+            return None
+        raise
+    return str(rows[0][0]) if rows else None
 
 
-def _run_alembic(connection: Connection) -> None:
-    from alembic import command
-    from alembic.config import Config
-    from alembic.runtime.migration import MigrationContext
-    from alembic.script import ScriptDirectory
-    from alembic.util.exc import CommandError
+class _Sqlite:
+    """Two connections to a file, each with a thread of its own: who reads never waits for who writes."""
 
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
-    config.attributes["connection"] = connection
-    config.attributes["version_table"] = _VERSIONS
-    current = MigrationContext.configure(connection, opts={"version_table": _VERSIONS}).get_current_revision()
-    if current is not None:
+    def __init__(self, path: Path) -> None:
+        self.shown = str(path)
+        self._lines = {write: _Line(path, write=write) for write in (False, True)}
+
+    async def run(self, work: Callable[[Connection], T], *, write: bool = False) -> T:
         try:
-            ScriptDirectory.from_config(config).get_revision(current)
-        except CommandError:
-            raise HistoryTooNewError(
-                f"The history database has version {current}, which this Backroom ({HEAD}) does not know.",
-                "Install the newer Backroom that made it.",
-            ) from None
-    with contextlib.redirect_stdout(None):
-        command.upgrade(config, "head")
+            return await self._lines[write].run(work)
+        except (sqlite3.Error, OSError) as error:
+            raise failure(self.shown, str(error)) from error
+
+    async def close(self) -> None:
+        for line in self._lines.values():
+            await line.close()
+
+
+class _Line:
+    """One connection and the thread that alone uses it, both made when they are first needed.
+
+    A task that is cancelled leaves its transaction to the thread, which ends it before it begins another.
+    """
+
+    def __init__(self, path: Path, *, write: bool) -> None:
+        self._path = path
+        # A writer takes SQLite's write lock at once, waiting for others: nobody has to begin again halfway.
+        self._begin = "BEGIN IMMEDIATE" if write else "BEGIN"
+        self._thread = ThreadPoolExecutor(1, "history")
+        self._connection: sqlite3.Connection | None = None
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, work)
+
+    async def close(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._hang_up)
+        self._thread.shutdown(wait=False)
+
+    def execute(self, statement: Sql) -> Answer:
+        assert self._connection is not None
+        cursor = self._connection.execute(statement.text, tuple(_plain(value) for value in statement.values))
+        return Answer(cursor.fetchall(), cursor.rowcount)
+
+    def _hang_up(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+    def _run(self, work: Callable[[Connection], T]) -> T:
+        if self._connection is None:
+            self._connection = sqlite3.connect(self._path, timeout=BUSY_SECONDS)
+            begin(self._connection)
+        self._connection.execute(self._begin)
+        try:
+            result = work(self)
+            self._connection.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):  # where SQLite has rolled back itself
+                self._connection.execute("ROLLBACK")
+            raise
+        return result
+
+
+def _plain(value: Any) -> Any:
+    """A value as SQLite keeps it: times as text that sorts, as the history always had them."""
+    return value.isoformat(" ", "microseconds") if isinstance(value, datetime) else value

@@ -1,79 +1,52 @@
-"""Reading and writing records: what the history's three tables have in common."""
+"""Reading and writing records: what the history's tables have in common."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import fields
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, TypeVar
-
-from sqlalchemy import ColumnElement, Select, Table, or_, update
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from typing import Any
 
 from agent.archive.errors import NoSuchRecordError
-from agent.archive.records import BackupRecord, DrillRecord, RestoreRecord, RunRecord, TransferRecord
-from agent.archive.storage import failure, writing
+from agent.archive.sql import Record, Sql, Table, is_
+from agent.archive.storage import Database
 from agent.home import Home
-
-Record = TypeVar("Record", BackupRecord, TransferRecord, RestoreRecord, DrillRecord, RunRecord)
 
 
 class Store:
-    """Transactions on the history database, with the archive's own errors."""
+    """Records in the history database."""
 
-    def __init__(self, home: Home, engine: AsyncEngine) -> None:
+    def __init__(self, home: Home, database: Database) -> None:
         self._home = home
-        self._engine = engine
+        self._database = database
 
-    async def _change(self, table: Table, row_id: str, values: Mapping[str, Any]) -> None:
-        async with self._writing() as connection:
-            changed = await connection.execute(update(table).where(table.c.id == row_id).values(**values))
-        if changed.rowcount == 0:
+    async def _insert(self, table: Table[Record], record: Record) -> Record:
+        statement = table.insert(record)
+        await self._database.run(lambda connection: connection.execute(statement), write=True)
+        return record
+
+    async def _change(self, table: Table[Record], row_id: str, changes: Mapping[str, Any]) -> None:
+        statement = table.update(changes, is_("id", row_id))
+        answer = await self._database.run(lambda connection: connection.execute(statement), write=True)
+        if answer.changed == 0:
             raise missing(table.name.removesuffix("s"), row_id)
 
-    async def _select(self, kind: type[Record], query: Select[Any]) -> tuple[Record, ...]:
-        async with self._reading() as connection:
-            rows = (await connection.execute(query)).mappings().all()
-        return tuple(kind(**row) for row in rows)
+    async def _select(self, table: Table[Record], statement: Sql) -> tuple[Record, ...]:
+        return table.records(await self._rows(statement))
 
-    @asynccontextmanager
-    async def _reading(self) -> AsyncIterator[AsyncConnection]:
-        try:
-            async with self._engine.connect() as connection:
-                yield connection
-        except (SQLAlchemyError, OSError) as error:
-            raise failure(error, self._engine.url) from error
+    async def _one(self, table: Table[Record], row_id: str) -> Record | None:
+        found = await self._select(table, table.select(is_("id", row_id), newest="id"))
+        return found[0] if found else None
 
-    @asynccontextmanager
-    async def _writing(self) -> AsyncIterator[AsyncConnection]:
-        try:
-            async with writing(self._engine).begin() as connection:
-                yield connection
-        except (SQLAlchemyError, OSError) as error:
-            raise failure(error, self._engine.url) from error
+    async def _changed(self, table: Table[Record], row_id: str, changes: Mapping[str, Any]) -> Record:
+        """Change a record and read it again."""
+        await self._change(table, row_id, changes)
+        changed = await self._one(table, row_id)
+        if changed is None:
+            raise missing(table.name.removesuffix("s"), row_id)
+        return changed
 
-
-def values(record: BackupRecord | TransferRecord | RestoreRecord | DrillRecord | RunRecord) -> dict[str, Any]:
-    """The record's fields as column values (mappings as plain dictionaries, for JSON)."""
-    columns = {field.name: getattr(record, field.name) for field in fields(record)}
-    return {name: dict(value) if isinstance(value, Mapping) else value for name, value in columns.items()}
-
-
-def equal(column: ColumnElement[Any], value: object) -> list[ColumnElement[bool]]:
-    """The condition that ``column`` is ``value``; none for ``None``."""
-    return [] if value is None else [column == value]
-
-
-def either(column: ColumnElement[Any], other: ColumnElement[Any], value: str | None) -> list[ColumnElement[bool]]:
-    """The condition that one of two columns (an ID and a name) is ``value``; none for ``None``."""
-    return [] if value is None else [or_(column == value, other == value)]
-
-
-def between(column: ColumnElement[Any], since: datetime | None, until: datetime | None) -> list[ColumnElement[bool]]:
-    """The conditions that ``since`` <= ``column`` < ``until``, as far as given."""
-    return [*([] if since is None else [column >= since]), *([] if until is None else [column < until])]
+    async def _rows(self, statement: Sql) -> list[Any]:
+        return (await self._database.run(lambda connection: connection.execute(statement))).rows
 
 
 def missing(what: str, row_id: str) -> NoSuchRecordError:

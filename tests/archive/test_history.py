@@ -7,6 +7,7 @@ import dataclasses
 import os
 import random
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from types import MappingProxyType
 
 import pytest
@@ -205,6 +206,14 @@ async def test_the_history_may_live_in_another_database(home: Home, database: Ma
             assert (await history.transfers(state="done", limit=1))[0].receipt == b"\x00"
     async with History.open(home, url) as history:
         assert [found.id for found in await history.backups(pinned=True)] == ["bundle-1", "bundle-0"]
+    assert not home.history.exists()
+
+
+async def test_the_history_may_be_another_file(home: Home, tmp_path: Path) -> None:
+    for _ in range(2):
+        async with History.open(home, f"sqlite:///{tmp_path}/elsewhere.sqlite") as history:
+            await history.add_backup(backup("b1"))
+            assert [found.id for found in await history.backups()] == ["b1"]
     assert not home.history.exists()
 
 

@@ -14,10 +14,8 @@ from time import monotonic
 import aiohttp
 import pytest
 from aiohttp.web import AbstractRoute
-from sqlalchemy import insert
 
-from agent.archive.schema import backups
-from agent.archive.store import values
+from agent.archive.sql import backups
 from agent.config import change
 from agent.operations.opening import NoPage, page_link
 from agent.operations.workspace import Workspace
@@ -219,18 +217,17 @@ async def test_ten_thousand_backups_are_searched_and_paged(door: Door) -> None:
     async with door.workspace.history() as history:
         one = await keep(door.workspace, history, NOON)
         many = [
-            values(
-                replace(
-                    one,
-                    id=f"id-{n:05}",
-                    business_name=f"Shop {'abcdefg'[n % 7]}zz",
-                    created_at=NOON - timedelta(minutes=n),
-                )
+            replace(
+                one,
+                id=f"id-{n:05}",
+                business_name=f"Shop {'abcdefg'[n % 7]}zz",
+                created_at=NOON - timedelta(minutes=n),
             )
             for n in range(1, 10_001)
         ]
-        async with history._writing() as connection:
-            await connection.execute(insert(backups), many)
+        await history._database.run(
+            lambda connection: [connection.execute(backups.insert(each)) for each in many], write=True
+        )
     await door.enter()
     part = {"HX-Request": "true"}
 

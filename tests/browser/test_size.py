@@ -9,11 +9,9 @@ from datetime import timedelta
 
 import pytest
 from playwright.sync_api import Page, expect
-from sqlalchemy import insert
 
 from agent.archive.history import History
-from agent.archive.schema import backups
-from agent.archive.store import values
+from agent.archive.sql import backups
 from agent.config import change
 from agent.home import Home
 from agent.operations.workspace import utc_now
@@ -59,8 +57,9 @@ async def _fill(laptop: Laptop) -> None:
             for n in range(ROWS)
         ]
         many[0] = replace(many[0], size=500_000_000, created_at=one.created_at + timedelta(minutes=1))
-        async with history._writing() as connection:
-            await connection.execute(insert(backups), [values(each) for each in many])
+        await history._database.run(
+            lambda connection: [connection.execute(backups.insert(each)) for each in many], write=True
+        )
 
 
 def test_fifty_laptops_and_ten_thousand_backups(office: Laptop, reader: Reader) -> None:
