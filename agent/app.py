@@ -6,6 +6,7 @@ import asyncio
 import signal
 from collections.abc import Callable
 
+import agent.aiohttp_lean  # noqa: F401 - before anything else imports aiohttp
 from agent.config import load_early
 from agent.home import Home
 from agent.log import get_logger, setup

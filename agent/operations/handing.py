@@ -12,10 +12,10 @@ from agent.archive.history import History, new_id
 from agent.archive.records import DONE, FAILED, INTERRUPTED, REFUSED, BackupRecord, TransferRecord
 from agent.database.businesses import Business
 from agent.engine.progress import BYTES, Progress, Step
-from agent.operations.approving import WAITS
 from agent.operations.deltas import sent_before
 from agent.operations.errors import OperationError
 from agent.operations.network import Network, network
+from agent.operations.requests import WAITS
 from agent.operations.standing import heed_cancel
 from agent.operations.workspace import Workspace, utc_now
 from agent.peers.errors import Cancelled, Refused

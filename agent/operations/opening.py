@@ -6,8 +6,7 @@ import asyncio
 import subprocess
 import sys
 
-import aiohttp
-
+from agent.aiohttp_lean import aiohttp
 from agent.home import Home
 from agent.operations.errors import OperationError
 

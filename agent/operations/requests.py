@@ -26,6 +26,8 @@ STORE = "store"
 """The mode of a push that only looks: it is planned over there and waits for the push itself (PEER.md)."""
 BUNDLE: PushMode = "bundle"
 """The mode of a push in which its rows win over those here."""
+WAITS = "waiting-for-approval"
+"""The code of a push that goes on when a person has said yes."""
 LIFETIME = timedelta(days=2)
 KEPT = timedelta(days=30)
 """How long what is over is listed."""

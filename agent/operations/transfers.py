@@ -14,12 +14,11 @@ from agent.database.businesses import Business, find_business
 from agent.engine.backup import BackupRequest
 from agent.engine.progress import Progress, silent
 from agent.log import get_logger
-from agent.operations.approving import WAITS
 from agent.operations.backups import make_backup
 from agent.operations.errors import OperationError
 from agent.operations.handing import BROKE_OFF, hand_over, push_record
 from agent.operations.look import businesses
-from agent.operations.requests import LIFETIME, PushMode
+from agent.operations.requests import LIFETIME, WAITS, PushMode
 from agent.operations.rights import require_push
 from agent.operations.workspace import Workspace, utc_now
 from agent.peers.errors import Refused

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-
-from aiohttp import StreamReader
+from typing import TYPE_CHECKING
 
 from agent.log import get_logger
 from agent.peers.directory import Directory
@@ -20,6 +19,9 @@ from protocol.errors import BundleError
 from protocol.manifest import Manifest
 from protocol.messages import Problem
 from protocol.requests import PullAnswer, PullRequest
+
+if TYPE_CHECKING:
+    from aiohttp import StreamReader
 
 log = get_logger(__name__)
 

@@ -11,12 +11,14 @@ import asyncio
 import struct
 from collections.abc import AsyncIterator
 from enum import IntEnum
-
-from aiohttp import StreamReader, web
+from typing import TYPE_CHECKING
 
 from agent.log import get_logger
 from agent.peers.errors import BadAnswer, Refused, RequestError
 from protocol.messages import Message, Problem
+
+if TYPE_CHECKING:
+    from aiohttp import StreamReader, web
 
 log = get_logger(__name__)
 
@@ -46,6 +48,8 @@ class Frame(IntEnum):
 
 def answer(message: Message, status: int = 200) -> web.Response:
     """A message as a response."""
+    from aiohttp import web  # only here: a client never answers
+
     return web.Response(status=status, body=message.encode(), content_type=CONTENT_TYPE)
 
 
@@ -89,6 +93,8 @@ def frame(kind: Frame, payload: bytes = b"") -> bytes:
 
 async def send_stream(request: web.Request, items: AsyncIterator[Message], idle_seconds: float) -> web.StreamResponse:
     """Send messages as they come, with a sign of life every few seconds in between."""
+    from aiohttp import web
+
     response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
     await response.prepare(request)
     iterator = items.__aiter__()

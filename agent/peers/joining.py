@@ -11,9 +11,9 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
-import aiohttp
 from aiohttp import web
 
+from agent.aiohttp_lean import aiohttp
 from agent.log import get_logger
 from agent.peers import http
 from agent.peers.address import Address

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MAX_ROSTER_BYTES = 1 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class ServerLimits:

@@ -15,9 +15,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
-
+from agent.aiohttp_lean import aiohttp
 from agent.log import get_logger
 from agent.peers import http
 from agent.peers.address import Address
@@ -247,7 +245,7 @@ class _Connector(aiohttp.TCPConnector):
         return connection
 
 
-class _Resolver(AbstractResolver):
+class _Resolver(aiohttp.abc.AbstractResolver):
     """Answers every name with the one host that is dialled."""
 
     def __init__(self, host: str) -> None:
@@ -255,13 +253,13 @@ class _Resolver(AbstractResolver):
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
+    ) -> list[aiohttp.abc.ResolveResult]:
         found = await asyncio.get_running_loop().getaddrinfo(self._host, port, type=socket.SOCK_STREAM)
-        results: list[ResolveResult] = []
+        results: list[aiohttp.abc.ResolveResult] = []
         for kind, _, proto, _, place in found:
             zone = f"%{place[3]}" if kind == socket.AF_INET6 and len(place) == 4 and place[3] else ""
             results.append(
-                ResolveResult(
+                aiohttp.abc.ResolveResult(
                     hostname=host,
                     host=str(place[0]).partition("%")[0] + zone,
                     port=port,

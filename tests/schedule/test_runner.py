@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,6 +25,7 @@ from agent.schedule.tasks import run_entry
 from tests.support.agents import backroom
 from tests.support.archives import workspace_at
 from tests.support.databases import Database
+from tests.support.places import make_certificate
 
 pytestmark = pytest.mark.one_server
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
@@ -172,6 +174,28 @@ async def test_a_webhook_is_tried_again_where_that_may_help(hook: Hook) -> None:
     assert len(hook.got) == 4
     with pytest.raises(AlertFailed):
         await webhook("http://127.0.0.1:9/", "d", alert, False, tries=(0, 0))
+
+
+async def test_a_webhook_over_tls_goes_to_whom_this_system_trusts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, app = Hook(), web.Application()
+    app.router.add_post("/hook", found.take)
+    certificate, key = make_certificate(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    server = TestServer(app, scheme="https", host="localhost")
+    await server.start_server(ssl=context)
+    try:
+        url, alert = str(server.make_url("/hook")), Alert("k", "code", "message")
+        with pytest.raises(AlertFailed, match="Certificate"):
+            await webhook(url, "d", alert, False, tries=(0,))
+        assert not found.got
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        await webhook(url, "d", alert, False, tries=(0,))
+        assert len(found.got) == 1
+    finally:
+        await server.close()
 
 
 async def test_an_alert_that_reached_nobody_is_tried_again_and_one_that_stays_is_repeated(tmp_path: Path) -> None:
