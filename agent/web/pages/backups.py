@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from aiohttp import web
@@ -11,11 +13,13 @@ from aiohttp import web
 from agent.archive.errors import NoSuchBundleError
 from agent.archive.records import BackupRecord
 from agent.engine.backup import BackupRequest
+from agent.engine.bundle_file import manifest_of
 from agent.engine.progress import Progress
 from agent.operations.backups import BackupMade, make_backup
 from agent.operations.deliveries import DeliveryDone, deliver
-from agent.operations.inspect import inspect_bundle
+from agent.operations.inspect import Inspected, inspect_bundle
 from agent.operations.passphrases import check as check_passphrase
+from agent.operations.verify import verify_files
 from agent.operations.workspace import Workspace
 from agent.web.api.errors import described
 from agent.web.api.sending import lock_for_download, send_bundle
@@ -50,8 +54,9 @@ async def index(request: web.Request) -> web.Response:
     came, show = came if came in ORIGINS else "", show if show in SHOWN else SHOWN[0]
     page = int(given) if (given := request.query.get("page", "")[:6]).isdecimal() else 0
     kind = kind if kind in KINDS else ""
-    found, more = await _found(workspace, wanted, kind or None, came or None, show, page)
+    found, more, drilled = await _found(workspace, wanted, kind or None, came or None, show, page)
     context: dict[str, Any] = {"backups": found, "more": more, "page": page, "q": wanted, "kind": kind, "kinds": KINDS}
+    context |= {"drilled": drilled}
     context |= {"came": came, "origins": ORIGINS, "show": show}
     if "HX-Request" in request.headers:
         return render("backups_table.html", request, context)
@@ -63,8 +68,9 @@ async def index(request: web.Request) -> web.Response:
 
 async def _found(
     workspace: Workspace, wanted: str, kind: str | None, came: str | None, show: str, page: int
-) -> tuple[list[BackupRecord], bool]:
-    """One page of the history, and whether there are more. Words are looked for in all names and notes."""
+) -> tuple[list[BackupRecord], bool, Mapping[str, datetime]]:
+    """One page of the history, whether there are more, and the last drills that its backups passed. Words are looked
+    for in all names and notes."""
     async with workspace.history() as history:
         listed = await history.backups(
             kind=kind,
@@ -76,7 +82,8 @@ async def _found(
             limit=PER_PAGE + 1,
             offset=page * PER_PAGE,
         )
-    return list(listed[:PER_PAGE]), len(listed) > PER_PAGE
+        drilled = await history.drilled([each.id for each in listed])
+    return list(listed[:PER_PAGE]), len(listed) > PER_PAGE, drilled
 
 
 async def make(request: web.Request) -> web.StreamResponse:
@@ -157,15 +164,20 @@ async def place(request: web.Request) -> str:
 
 
 async def check(request: web.Request) -> web.StreamResponse:
-    """Read the file to its end: is it whole, who made it, what is in it."""
+    """Read the file to its end: is it whole, who made it, what is in it. The history notes the verdict."""
     workspace = fresh(request)
     path, record = await stored(workspace, request.match_info["id"])
-    sheet = request.app[DESK].start(
-        text("check.title", file=path.name),
-        "done_check.html",
-        f"/backups/{record.id}" if record else "/backups",
-        lambda progress: inspect_bundle(workspace, path),
-    )
+
+    async def work(progress: Progress) -> Inspected:
+        async with workspace.history() as history:
+            (seen,) = [each async for each in verify_files(workspace, history, ((path, record),), progress=progress)]
+        manifest = await asyncio.to_thread(manifest_of, path, workspace.bundle_files.open)
+        if manifest is None:
+            return await inspect_bundle(workspace, path)  # which says what is wrong with its head
+        return Inspected(path, seen.size, manifest, seen.ok, seen.known, seen.problem, seen.problem_code)
+
+    back = f"/backups/{record.id}" if record else "/backups"
+    sheet = request.app[DESK].start(text("check.title", file=path.name), "done_check.html", back, work)
     raise to(f"/jobs/{sheet.job.id}")
 
 

@@ -97,6 +97,15 @@ class Contradiction(PageError):
         super().__init__(sentence, text("restore.not.hint"))
 
 
+class NotVouched(PageError):
+    """A backup that nobody signed shall be restored, and nobody said that they know where it comes from."""
+
+    code = "untrusted-source"
+
+    def __init__(self) -> None:
+        super().__init__(text("restore.untrusted"), text("hint.untrusted-source"))
+
+
 class PlanGone(PageError):
     code = "plan-gone"
     status = 409

@@ -16,7 +16,7 @@ from agent import words
 from agent.operations.workspace import utc_now
 from agent.web.pages.roles import ADMIN
 from agent.web.pages.sessions import Session
-from agent.web.pages.texts import text
+from agent.web.pages.texts import hint, text
 
 HERE = Path(__file__).parent
 SESSION = web.RequestKey("session", Session)
@@ -50,7 +50,7 @@ def set_up(app: web.Application) -> None:
         lstrip_blocks=True,
         enable_async=False,
     )
-    environment.globals.update(t=text, prefix=PREFIX, now=utc_now)
+    environment.globals.update(t=text, hint=hint, prefix=PREFIX, now=utc_now)
     environment.filters.update(
         size=words.size,
         duration=words.duration,

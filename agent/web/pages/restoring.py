@@ -24,7 +24,7 @@ from agent.web.api.errors import NotFound, PlanChanged
 from agent.web.api.jobs import DONE
 from agent.web.api.work import stored
 from agent.web.pages.backups import record_of
-from agent.web.pages.errors import PlanGone
+from agent.web.pages.errors import NotVouched, PlanGone
 from agent.web.pages.parts import DESK, GLANCE, field, flag, fresh, require_typed
 from agent.web.pages.render import render, to
 from agent.web.pages.texts import text
@@ -74,6 +74,7 @@ async def choose(request: web.Request) -> web.Response:
         "meetings": MEETINGS,
         "foreign": record.kind == Kind.FULL_DEVICE.value and known != "this laptop",
         "stranger": known in ("unknown", "revoked"),
+        "unsigned": unsigned(record),
         "tables": (),
         "instead": (),
         "member": known in ("admin", "member"),
@@ -89,6 +90,11 @@ async def choose(request: web.Request) -> web.Response:
     else:
         context["tables"] = await _tables(workspace, record)
     return render("restore.html", request, context)
+
+
+def unsigned(record: BackupRecord) -> bool:
+    """Whether it came from a file that nobody signed: this laptop's own seal says nothing about who made it."""
+    return "imported_from" in record.options
 
 
 async def _tables(workspace: Workspace, record: BackupRecord) -> tuple[str, ...]:
@@ -108,6 +114,8 @@ async def make_plan(request: web.Request) -> web.StreamResponse:
     if record is None:
         record = await record_of(workspace, request.match_info["id"])
     asked = await wishes(request)
+    if unsigned(record) and not asked.trust_source:
+        raise NotVouched
     # Examples are looked for table by table: with many rows that would take longer than the plan itself.
     show = await _tables(workspace, record) if record.records <= _SHOWN_UP_TO else ()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from agent.web.pages.texts_backups import BACKUP_TEXTS
 from agent.web.pages.texts_restoring import RESTORE_TEXTS
 from agent.web.pages.texts_settings import SETTINGS_TEXTS
@@ -71,6 +73,10 @@ TEXTS = {
     "cell.unknown": "Not known",
     "cell.differing": "{rows}, checked {ago}",
     "cell.checked": "checked {ago}",
+    "cell.since.here": "may have changed here since",
+    "cell.since.there": "may have changed there since",
+    "cell.since.both": "may have changed on both since",
+    "cell.since.unknown": "not watched since",
     "cell.push": "Push",
     "cell.push.long": "Push {business} to {device}",
     "cell.pull": "Pull",
@@ -245,6 +251,11 @@ def text(key: str, /, **values: object) -> str:
     """The text, with its values. Raises ``KeyError`` for one that there is not: the tests look for them."""
     found = TEXTS[key]
     return found.format(**values) if values else found
+
+
+def hint(error: Mapping[str, str]) -> str:
+    """What to do next about an error (``code``, ``message``, ``hint``), in the page's words where it has its own."""
+    return TEXTS.get(f"hint.{error['code']}", error["hint"])
 
 
 def stage(name: str) -> str:

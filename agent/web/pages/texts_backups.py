@@ -92,6 +92,17 @@ BACKUP_TEXTS = {
     "drill.title": "Drill: {file}",
     "drill.passed": "The drill passed: {rows} were restored into a scratch database and are the backup's.",
     "drill.failed": "The drill failed: {why}",
+    "backup.proof": "Proof",
+    # What to do next, where the commands' own hint would name an option of theirs: by the error's code
+    "hint.untrusted-source": "If you know where the file comes from, go back and say so. Otherwise do not restore it.",
+    "hint.foreign-device-state": "Ask that laptop for a business or full backup. A file of the platform can be taken "
+    "in without it: tick “Leave out the state of the device that made the file”.",
+    "hint.unproven-device-state": "Restore this laptop's own full device backup for that. The rest of the file can be "
+    "taken in alone: tick “Leave out the state of the device that made the file”.",
+    "hint.unknown-in-file": "Nothing was taken in. To take in the rest, tick “Leave out tables and columns that this "
+    "laptop does not have”.",
+    "hint.mirror-blocked": "Change or delete the named rows in the platform first, or choose another way to restore.",
+    "hint.mirror-refused": "Make a backup of the one business, and restore exactly that.",
     # Deliveries
     "deliver.title": "Deliver {file}",
     "deliver.head": "Deliver it",
@@ -122,7 +133,11 @@ BACKUP_TEXTS = {
     "import.title": "Take in {file}",
     "import.done": "The file is in the archive.",
     "import.again": "The file was in the archive already.",
-    "import.known": "It was made by {device} ({known}), and its seal holds.",
+    "import.known.this-laptop": "It was made by {device} (this laptop), and its seal holds.",
+    "import.known.admin": "It was made by {device} (admin of this shop), and its seal holds.",
+    "import.known.member": "It was made by {device} (member of this shop), and its seal holds.",
+    "import.known.unknown": "It was made by {device}, which this shop does not know. Its seal holds.",
+    "import.known.revoked": "It was made by {device}, which was shut out of this shop. Its seal holds.",
     "import.unsigned": "The file says that {device} made it. It is not signed; nothing proves that.",
     "import.sealed": "The file is sealed, and no passphrase was given.",
     "import.sealed.hint": "Type its passphrase, or that of the recovery key, and drop it again.",

@@ -18,6 +18,8 @@ RESTORE_TEXTS = {
     "restore.new.hint": "With its products, prices, roles and settings. The first one is not touched.",
     "restore.new.history": "With its orders, payroll and stock movements too",
     "restore.trust": "I know where this file comes from: a laptop that this shop does not know made it",
+    "restore.trust.unsigned": "I know where this file comes from: it is not signed, and nothing proves who made it",
+    "restore.untrusted": "Nothing proves who made this file.",
     "restore.not.mirror.only": "“Exactly the backup” is of the whole business, not of some tables.",
     "restore.not.mirror.meet": "“Exactly the backup” leaves no other row with a number.",
     "restore.not.new.whole": "A second business is made whole: not “exactly the backup”, and not of some tables.",
