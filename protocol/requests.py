@@ -108,6 +108,20 @@ class BusinessList(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class TableMark(Message):
+    """A sign of what the tables that travel have been through: opaque. Equal ``counts`` in one ``epoch`` mean that no
+    row changed; an empty epoch that nobody can tell."""
+
+    epoch: str
+    counts: str
+
+    @classmethod
+    def decode(cls, data: bytes) -> TableMark:
+        with Fields.read(data, "mark of the tables", 1 << 10) as f:
+            return cls(f.text("epoch"), f.text("counts"))
+
+
+@dataclass(frozen=True, slots=True)
 class Whereabouts(Message):
     """Where devices of the shop are, as far as the sender knows: by node ID, addresses as ``HOST:PORT``, best first."""
 

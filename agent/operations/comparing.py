@@ -16,6 +16,7 @@ from agent.operations.errors import OperationError
 from agent.operations.inspect import verified
 from agent.operations.keys import Ask, nobody
 from agent.operations.look import businesses
+from agent.operations.marking import NO_MARKS, Marker, Marks
 from agent.operations.network import network
 from agent.operations.transfers import other_device
 from agent.operations.workspace import Workspace
@@ -34,6 +35,8 @@ class Compared:
     business: Business
     other: str
     comparison: Comparison
+    marks: Marks = NO_MARKS
+    """Of another laptop's database and this one's, read before the rows were."""
 
     def as_dict(self) -> dict[str, object]:
         return {
@@ -75,11 +78,13 @@ async def compare_business(
             here = await stack.enter_async_context(live_side(url, catalogue, chosen.id))
             there = await stack.enter_async_context(bundle_side(url, bundle))
             return Compared(chosen, path.name, await compare(here, there, progress=progress))
-    async with network(workspace) as net, live_side(url, catalogue, chosen.id) as here:
+    async with network(workspace) as net:
+        marks = Marks(await Marker(workspace).now(), await net.client.mark(member.node_id))
         there_peer = PeerSide(
             chosen.id,
             lambda request: net.client.table_digests(member.node_id, request),
             lambda request: net.client.range_digests(member.node_id, request),
             lambda request: net.client.row_hashes(member.node_id, request),
         )
-        return Compared(chosen, member.name, await compare(here, there_peer, progress=progress))
+        async with live_side(url, catalogue, chosen.id) as here:
+            return Compared(chosen, member.name, await compare(here, there_peer, progress=progress), marks)

@@ -14,6 +14,7 @@ from agent.log import get_logger
 from agent.operations.backups import make_backup
 from agent.operations.errors import OperationError
 from agent.operations.look import businesses, businesses_here
+from agent.operations.marking import Marker
 from agent.operations.rights import NotAllowed, may_see, require, require_pull
 from agent.operations.trusting import require_source
 from agent.operations.workspace import Workspace, utc_now
@@ -21,7 +22,7 @@ from agent.peers.handler import Peer, Prepared, Report
 from agent.reading import size_of
 from certs.roster import NO_LIMITS, Limits, Right
 from protocol.manifest import Kind
-from protocol.requests import BusinessItem, BusinessList, PullRequest
+from protocol.requests import BusinessItem, BusinessList, PullRequest, TableMark
 
 log = get_logger(__name__)
 
@@ -37,6 +38,7 @@ class Giving:
     def __init__(self, workspace: Workspace, history: History) -> None:
         self._workspace = workspace
         self._history = history
+        self._marker = Marker(workspace)
         self._own_node = workspace.store.identity().node_id
 
     async def prepare_pull(self, peer: Peer, request: PullRequest, report: Report) -> Prepared:
@@ -126,6 +128,10 @@ class Giving:
         known, names = await businesses_here(self._workspace)
         found = [each for each in known if each.id not in names and may_see(peer.limits, own, each.id)]
         return BusinessList(tuple(BusinessItem(b.id, b.name, b.slug, b.is_demo) for b in found))
+
+    async def mark(self) -> TableMark:
+        """The mark of this laptop's tables. It tells nobody what changed, nor in which business."""
+        return await self._marker.now()
 
     def require_compare(self, peer: Peer, business: str) -> None:
         """Raise :class:`NotAllowed` unless the peer may know what is in this business."""

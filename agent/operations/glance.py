@@ -17,6 +17,7 @@ from agent.database.errors import DatabaseError
 from agent.log import get_logger
 from agent.operations.glance_memory import Checked, Memory
 from agent.operations.look import businesses_here
+from agent.operations.marking import Marker, Marks, since
 from agent.operations.network import Network, network
 from agent.operations.requests import WAITING, Requests
 from agent.operations.workspace import Workspace, utc_now
@@ -24,6 +25,7 @@ from agent.peers.errors import PeerError
 from agent.tables.errors import TablesError
 from certs.errors import TrustError
 from certs.roster import Member
+from protocol.requests import TableMark
 
 log = get_logger(__name__)
 
@@ -31,6 +33,7 @@ LOOK_SECONDS = 2.0
 ANSWER_SECONDS = 4.0
 LIST_SECONDS = 10.0
 BUSINESSES_SECONDS = 15.0
+MARK_SECONDS = 4.0
 IDLE_SECONDS = 30.0
 """How long after the last look the shop is not asked any more."""
 
@@ -56,12 +59,14 @@ class Cell:
     ``state``: ``here``, ``name-only`` and ``missing`` (this laptop); ``identical``, ``newer-here``, ``newer-there``,
     ``both`` (each side has newer rows, or nobody can tell), ``unchecked`` (it is there), ``there`` (and not here),
     ``absent`` (it is not), ``unknown`` (the laptop has not answered yet, and nothing is remembered). A business that
-    is on another laptop in name only, since rows of others refer to it, is not there.
+    is on another laptop in name only, since rows of others refer to it, is not there. ``since`` the check rows may have
+    changed ``here``, ``there`` or on ``both``; ``unknown``: nobody watched; else empty.
     """
 
     device: DeviceSeen
     state: str
     checked: Checked | None = None
+    since: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +115,10 @@ class Glance:
         self._own: tuple[_Listed, ...] = ()
         self._own_asked = float("-inf")
         self._problem = ("", "")
+        self._marker = Marker(workspace)
+        self._mark: TableMark | None = None
+        self._marked = self._asked_marks = float("-inf")
+        self._markless: set[str] = set()  # nodes whose Backroom tells no marks
 
     @cached_property
     def _memory(self) -> Memory:
@@ -140,6 +149,9 @@ class Glance:
 
     async def note(self, business_id: str, node_id: str, checked: Checked) -> None:
         """Remember what a comparison found."""
+        if checked.marks.there is not None:
+            self._memory.marks[node_id] = checked.marks.there
+        self._mark = checked.marks.here or self._mark
         await asyncio.to_thread(self._memory.check, business_id, node_id, checked)
         await self._show()
 
@@ -189,6 +201,13 @@ class Glance:
 
     async def _look_at_home(self) -> None:
         now = asyncio.get_running_loop().time()
+        if self._memory.checked and now - self._marked >= MARK_SECONDS:
+            self._marked = now
+            try:
+                self._mark = await self._marker.now()
+            except (DatabaseError, TablesError, ConfigError) as error:
+                log.debug("no mark", reason=str(error))
+                self._mark = None
         if now - self._own_asked < BUSINESSES_SECONDS:
             return
         self._own_asked = now
@@ -207,6 +226,7 @@ class Glance:
             if isinstance(answer, PeerError):
                 self._online[node_id] = str(answer)
                 self._asked.pop(node_id, None)
+                self._markless.discard(node_id)
                 continue
             self._online[node_id] = ""
             self._memory.saw(node_id, utc_now())
@@ -215,6 +235,11 @@ class Glance:
         there = [each for each in others if self._online.get(each) == ""]
         due = [each for each in there if now - self._asked.get(each, float("-inf")) >= BUSINESSES_SECONDS]
         await asyncio.gather(*(self._ask(net, each) for each in due))
+        # Of those that something is known of which a change over there would spoil.
+        known = {node for _, node in self._memory.checked} - self._markless
+        if now - self._asked_marks >= MARK_SECONDS:
+            self._asked_marks = now
+            await asyncio.gather(*(self._ask_mark(net, each) for each in there if each in known))
 
     async def _ask(self, net: Network, node_id: str) -> None:
         """Which businesses a laptop has; asked again at the next look where that does not work."""
@@ -226,6 +251,19 @@ class Glance:
             return
         self._asked[node_id] = asyncio.get_running_loop().time()
         self._there[node_id] = tuple(_Listed(each.id, each.name, each.demo) for each in listed)
+
+    async def _ask_mark(self, net: Network, node_id: str) -> None:
+        """Whether rows may have changed over there. One that cannot tell is asked again when it was away."""
+        try:
+            async with asyncio.timeout(LIST_SECONDS):
+                mark = await net.client.mark(node_id)
+        except (PeerError, TimeoutError) as error:
+            log.debug("no mark", node=node_id, reason=str(error))
+            return
+        if mark is None:
+            self._markless.add(node_id)
+        else:
+            self._memory.marks[node_id] = mark
 
     async def _others(self) -> list[Member]:
         try:
@@ -290,5 +328,6 @@ class Glance:
         if listed is not None and business_id not in {each.id for each in listed}:
             return Cell(device, "absent")
         if checked is not None and here:
-            return Cell(device, checked.state, checked)
+            now = Marks(self._mark, self._memory.marks.get(device.node_id))
+            return Cell(device, checked.state, checked, since(checked.marks, now))
         return Cell(device, "unknown" if listed is None else "unchecked" if here else "there")

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from agent.engine.compare import Comparison
 from agent.log import get_logger
+from agent.operations.marking import NO_MARKS, Marks
 from certs import files
+from protocol.requests import TableMark
 
 log = get_logger(__name__)
 
@@ -19,7 +21,7 @@ class Checked:
     """What a comparison found: ``differing`` rows differ or are on one side only.
 
     Of these ``newer_here`` were changed later here or are here alone, ``newer_there`` the same over there; of the
-    others nobody can tell.
+    others nobody can tell. ``marks`` tell later whether rows changed since.
     """
 
     identical: bool
@@ -28,12 +30,13 @@ class Checked:
     at: datetime
     newer_here: int = 0
     newer_there: int = 0
+    marks: Marks = NO_MARKS
 
     @classmethod
-    def of(cls, found: Comparison, at: datetime) -> Checked:
+    def of(cls, found: Comparison, at: datetime, marks: Marks = NO_MARKS) -> Checked:
         """What is worth remembering of a comparison."""
         differing = sum(t.differ + t.only_here + t.only_there for t in found.tables.values())
-        return cls(found.identical, found.rows, differing, at, found.newer_here, found.newer_there)
+        return cls(found.identical, found.rows, differing, at, found.newer_here, found.newer_there, marks)
 
     @property
     def state(self) -> str:
@@ -52,6 +55,7 @@ class Memory:
         self._path = path
         self.checked: dict[tuple[str, str], Checked] = {}
         self.seen: dict[str, datetime] = {}
+        self.marks: dict[str, TableMark] = {}  # by node, as it was told last
         try:
             kept = json.loads(path.read_text("utf-8"))
             self.seen = {str(node): datetime.fromisoformat(at) for node, at in kept["seen"].items()}
@@ -63,7 +67,10 @@ class Memory:
                     datetime.fromisoformat(each["at"]),
                     int(each.get("newer_here", 0)),
                     int(each.get("newer_there", 0)),
+                    Marks(_mark(each.get("mark_here")), _mark(each.get("mark_there"))),
                 )
+            found = {str(node): _mark(mark) for node, mark in kept.get("marks", {}).items()}
+            self.marks = {node: mark for node, mark in found.items() if mark is not None}
         except FileNotFoundError:
             pass
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -91,11 +98,25 @@ class Memory:
                 "at": each.at.isoformat(),
                 "newer_here": each.newer_here,
                 "newer_there": each.newer_there,
+                "mark_here": _plain(each.marks.here),
+                "mark_there": _plain(each.marks.there),
             }
             for (business, node), each in self.checked.items()
         ]
-        kept = {"checked": listed, "seen": {node: at.isoformat() for node, at in self.seen.items()}}
+        marks = {node: _plain(mark) for node, mark in self.marks.items()}
+        kept = {"checked": listed, "seen": {node: at.isoformat() for node, at in self.seen.items()}, "marks": marks}
         try:
             files.replace_private(self._path, json.dumps(kept).encode())
         except OSError as error:
             log.warning("what was seen of the shop is not kept", reason=str(error))
+
+
+def _plain(mark: TableMark | None) -> list[str] | None:
+    return None if mark is None else [mark.epoch, mark.counts]
+
+
+def _mark(kept: object) -> TableMark | None:
+    match kept:
+        case [str(epoch), str(counts)]:
+            return TableMark(epoch, counts)
+    return None

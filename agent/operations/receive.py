@@ -21,7 +21,7 @@ from agent.engine.errors import EngineError
 from agent.engine.plan import RestoreResult
 from agent.engine.progress import Step
 from agent.log import get_logger
-from agent.operations.approving import WAITS, Approval, Approvals, Left
+from agent.operations.approving import Approval, Approvals, Left
 from agent.operations.arriving import CANCELLED, Arrivals
 from agent.operations.backups import record_of_file
 from agent.operations.deltas import first_kept
@@ -33,7 +33,7 @@ from agent.operations.looking import LOOK, look_at
 from agent.operations.network import whereabouts
 from agent.operations.outcomes import settle
 from agent.operations.queue import Queue
-from agent.operations.requests import STORE
+from agent.operations.requests import STORE, WAITS
 from agent.operations.restores import apply_bundle, in_words, proved, totals
 from agent.operations.workspace import Workspace, utc_now
 from agent.peers.handler import Accept, Decision, Done, IncomingOffer, Part, Peer, Prepared, Refuse, Report
@@ -53,6 +53,7 @@ from protocol.requests import (
     RowHashRequest,
     SchemaAnswer,
     TableDigest,
+    TableMark,
     Whereabouts,
 )
 
@@ -293,6 +294,10 @@ class Reception:
     async def businesses(self, peer: Peer) -> BusinessList:
         """The businesses of this laptop's database that the peer may know of."""
         return await self._giving.businesses(peer)
+
+    async def mark(self, peer: Peer) -> TableMark:
+        """Whether rows that travel have changed, as far as that can be told."""
+        return await self._giving.mark()
 
     def table_digests(self, peer: Peer, request: CompareRequest) -> AsyncIterator[TableDigest]:
         """The digest of each table in the scope of a business."""

@@ -11,13 +11,13 @@ from agent.log import get_logger
 from agent.peers import http
 from agent.peers.delta import BaseFile
 from agent.peers.directory import Directory
-from agent.peers.errors import BadAnswer, NotTrusted
+from agent.peers.errors import BadAnswer, NotTrusted, Refused
 from agent.peers.fetch import Fetch, Fetched
 from agent.peers.handler import Part
+from agent.peers.limits import MAX_ROSTER_BYTES
 from agent.peers.link import Link
 from agent.peers.pace import Throttle
 from agent.peers.push import Push, Pushed, Tell, silent
-from agent.peers.questions import MAX_ROSTER_BYTES
 from agent.reading import Opener, plainly
 from certs.errors import RosterRollback, TrustError
 from certs.roster import Roster
@@ -35,6 +35,7 @@ from protocol.requests import (
     RowHashRequest,
     SchemaAnswer,
     TableDigest,
+    TableMark,
     Whereabouts,
 )
 
@@ -109,6 +110,17 @@ class PeerClient:
         finally:
             await link.close()
         return listed.businesses
+
+    async def mark(self, node_id: str) -> TableMark | None:
+        """The mark of the device's tables; None where it cannot tell (an older Backroom, a database that is away)."""
+        link = await self.directory.connect(node_id)
+        try:
+            return await link.read(TableMark.decode, "GET", "/v1/mark")
+        except Refused as error:
+            log.debug("no mark", node=node_id, reason=str(error))
+            return None
+        finally:
+            await link.close()
 
     async def table_digests(self, node_id: str, request: CompareRequest) -> list[TableDigest]:
         """The device's digests of all tables in the scope of a business."""

@@ -22,6 +22,7 @@ from protocol.requests import (
     RowHashRequest,
     SchemaAnswer,
     TableDigest,
+    TableMark,
     Whereabouts,
 )
 
@@ -160,6 +161,10 @@ class Handler(Protocol):
 
     async def businesses(self, peer: Peer) -> BusinessList:
         """The businesses that this peer may see."""
+        ...
+
+    async def mark(self, peer: Peer) -> TableMark:
+        """The mark of the tables that travel: whether any row changed, and nothing of what."""
         ...
 
     def table_digests(self, peer: Peer, request: CompareRequest) -> AsyncIterator[TableDigest]:

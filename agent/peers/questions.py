@@ -12,15 +12,13 @@ from agent.log import get_logger
 from agent.peers import http
 from agent.peers.clones import Clones
 from agent.peers.handler import Handler, Peer
-from agent.peers.limits import ServerLimits
+from agent.peers.limits import MAX_ROSTER_BYTES, ServerLimits
 from certs.errors import RosterRollback
 from certs.store import Store
 from protocol.messages import PROTOCOL_VERSION, Hello
 from protocol.requests import Whereabouts
 
 log = get_logger(__name__)
-
-MAX_ROSTER_BYTES = 1 << 20
 
 
 def hello(store: Store, software: str, clones: Clones | None = None) -> Hello:
@@ -64,6 +62,7 @@ class Questions:
             web.post("/v1/roster", self._take_roster),
             web.post("/v1/peers", self._peers),
             web.get("/v1/businesses", self._businesses, allow_head=False),
+            web.get("/v1/mark", self._mark, allow_head=False),
         ]
 
     async def _hello(self, request: web.Request) -> web.Response:
@@ -96,3 +95,6 @@ class Questions:
 
     async def _businesses(self, request: web.Request) -> web.Response:
         return http.answer(await self._handler.businesses(self._check(request)))
+
+    async def _mark(self, request: web.Request) -> web.Response:
+        return http.answer(await self._handler.mark(self._check(request)))

@@ -58,6 +58,13 @@ def test_home_says_where_it_is_newer_and_what_to_do(stage: Stage) -> None:
     expect(cell(page, ABC)).to_contain_text("Identical")
     expect(cell(page, ABC)).to_contain_text("checked just now")
 
+    # What changes afterwards is told without a reload, also of the other laptop, and over a new session.
+    rename(stage, "office", "newer in the office")
+    expect(cell(page, ABC)).to_contain_text("may have changed here since")
+    rename(stage, "kitchen", "older in the kitchen")
+    expect(cell(page, ABC)).to_contain_text("Identical")
+    expect(cell(page, ABC)).to_contain_text("may have changed on both since")
+    check_accessible(page)
     rename(stage, "office", "newer in the office")
     compare(page)
     expect(page.get_by_text("Newer here, or only here: 1 row.")).to_be_visible()
@@ -65,6 +72,7 @@ def test_home_says_where_it_is_newer_and_what_to_do(stage: Stage) -> None:
     go(page, "Laptops")
     expect(cell(page, ABC)).to_contain_text("Newer here")
     expect(cell(page, ABC)).to_contain_text("1 row, checked just now")
+    expect(cell(page, ABC)).not_to_contain_text("since")
 
     stage.office.do("push", ABC, KITCHEN)
     rename(stage, "kitchen", "newer in the kitchen")

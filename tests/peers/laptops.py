@@ -36,6 +36,7 @@ from protocol.requests import (
     RowHashRequest,
     SchemaAnswer,
     TableDigest,
+    TableMark,
     Whereabouts,
 )
 from protocol.writer import BundleWriter
@@ -116,6 +117,11 @@ class Shelf:
 
     async def businesses(self, peer: Peer) -> BusinessList:
         return BusinessList((BusinessItem("b1", "Restaurant ABC", "restaurant-abc"), BusinessItem("b2", "Café Ölü")))
+
+    async def mark(self, peer: Peer) -> TableMark:
+        if self.fail is not None:
+            raise self.fail
+        return TableMark("epoch", "counts")
 
     async def table_digests(self, peer: Peer, request: CompareRequest) -> AsyncIterator[TableDigest]:
         if request.business != "b1":

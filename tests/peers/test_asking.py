@@ -18,8 +18,8 @@ from agent.peers.push import read_manifest
 from agent.peers.server import PeerServer
 from certs.roster import Role
 from protocol.manifest import Kind, Manifest
-from protocol.requests import CompareRequest, PullRequest, RangeRequest, RowHashRequest
-from tests.peers.laptops import Laptop, admit, make_laptop, make_shop
+from protocol.requests import CompareRequest, PullRequest, RangeRequest, RowHashRequest, TableMark
+from tests.peers.laptops import DeclinedError, Laptop, admit, make_laptop, make_shop
 from tests.peers.proxy import Proxy
 
 ONE = PullRequest("business-specific", "restaurant-abc")
@@ -198,6 +198,15 @@ async def test_businesses(shop: list[Laptop]) -> None:
     async with back.serve() as server:
         listed = await front.client(server.port).businesses(back.node_id)
     assert [each.name for each in listed] == ["Restaurant ABC", "Café Ölü"]
+
+
+async def test_a_mark_of_the_tables_or_none(shop: list[Laptop]) -> None:
+    front, back = shop[1], shop[2]
+    async with back.serve() as server:
+        client = front.client(server.port)
+        assert await client.mark(back.node_id) == TableMark("epoch", "counts")
+        back.shelf.fail = DeclinedError("The database is away.")
+        assert await client.mark(back.node_id) is None
 
 
 async def test_comparison_streams_digests_and_row_hashes(shop: list[Laptop]) -> None:

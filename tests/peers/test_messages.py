@@ -24,6 +24,7 @@ from protocol.requests import (
     RowHashRequest,
     SchemaAnswer,
     TableDigest,
+    TableMark,
     Whereabouts,
 )
 from protocol.trusting import BackupItem, BackupList, RenewalAnswer, SharedAuthority
@@ -53,6 +54,7 @@ EXAMPLES: list[Any] = [
     BackupList((BackupItem("b", "full", "node-a", NOW, 5, 6), BackupItem("c", "full-device", "node-a", NOW, 5, 6))),
     BackupList((BackupItem("b", "business-specific", "node-a", NOW, 5, 6, "b1", "Restaurant ABC"),)),
     BusinessList((BusinessItem("1", "A", None, True), BusinessItem("2", "B", "b"))),
+    TableMark("epoch", "counts"),
     CompareRequest("b", {"orders": ("id", "name"), "users": ()}, {"orders": ("total",)}, "s1"),
     TableDigest("orders", 3, b"d" * 32, ("id",), ("text",), ("id",)),
     RangeRequest("b", "orders", ("id",), ("id",), ("total",), (0, 63), "s1"),

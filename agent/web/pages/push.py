@@ -60,7 +60,7 @@ async def compared(workspace: Workspace, glance: Glance, business: str, device: 
     """Compare, and remember on the home page what was found."""
     node_id = other_device(workspace, device).node_id
     found = await compare_business(workspace, business, device, progress=progress)
-    await glance.note(found.business.id, node_id, Checked.of(found.comparison, utc_now()))
+    await glance.note(found.business.id, node_id, Checked.of(found.comparison, utc_now(), found.marks))
     return found
 
 
