@@ -37,6 +37,8 @@ _FIELDS = [field.name for field in fields(BackupRecord)]
 NOTED = frozenset(_FIELDS[_FIELDS.index("notes") :])
 _LEAST_PREFIX = 4
 _SEARCHED = ("business_name", "source_device", "filename", "created_by", "notes", "id")
+_SEARCHED_OF_TRANSFERS = ("business_name", "peer_name", "error", "id")
+_SEARCHED_OF_RESTORES = ("business_name", "source_device", "file", "approver", "error", "id")
 _OPEN = (
     (transfers, records.STARTED, "The process ended before the transfer did."),
     (
@@ -193,13 +195,17 @@ class History(Journal):
         peer: str | None = None,
         business: str | None = None,
         bundle_id: str | None = None,
-        state: str | None = None,
+        state: str | tuple[str, ...] | None = None,
+        words: Sequence[str] = (),
         since: datetime | None = None,
         until: datetime | None = None,
         limit: int | None = None,
         offset: int = 0,
     ) -> tuple[TransferRecord, ...]:
-        """Transfers, newest first. ``peer`` and ``business`` are an ID or a name; ``since`` <= started < ``until``."""
+        """Transfers, newest first. ``peer`` and ``business`` are an ID or a name; ``since`` <= started < ``until``.
+
+        ``state``: one, or one of several. ``words`` as in :meth:`backups`, in names, ID and error.
+        """
         query = transfers.select(
             *equal("direction", direction),
             *equal("mode", mode),
@@ -207,6 +213,7 @@ class History(Journal):
             *either("business_id", "business_name", business),
             *equal("bundle_id", bundle_id),
             *equal("state", state),
+            *(contains(_SEARCHED_OF_TRANSFERS, word) for word in words),
             *between("started_at", since, until),
             newest="started_at",
             limit=limit,
@@ -249,18 +256,23 @@ class History(Journal):
         kind: str | None = None,
         business: str | None = None,
         bundle_id: str | None = None,
-        state: str | None = None,
+        state: str | tuple[str, ...] | None = None,
+        words: Sequence[str] = (),
         since: datetime | None = None,
         until: datetime | None = None,
         limit: int | None = None,
         offset: int = 0,
     ) -> tuple[RestoreRecord, ...]:
-        """Restores and plans, newest first. ``business`` is an ID or a name; ``since`` <= started < ``until``."""
+        """Restores and plans, newest first. ``business`` is an ID or a name; ``since`` <= started < ``until``.
+
+        ``state`` and ``words`` as in :meth:`transfers`.
+        """
         query = restores.select(
             *equal("kind", kind),
             *either("business_id", "business_name", business),
             *equal("bundle_id", bundle_id),
             *equal("state", state),
+            *(contains(_SEARCHED_OF_RESTORES, word) for word in words),
             *between("started_at", since, until),
             newest="started_at",
             limit=limit,

@@ -88,7 +88,9 @@ def is_not(column: str, value: object) -> Sql:
 
 
 def equal(column: str, value: object) -> list[Sql]:
-    """The condition that a column is ``value``; none for ``None``."""
+    """The condition that a column is ``value``, or one of a tuple's; none for ``None``."""
+    if isinstance(value, tuple):
+        return [among(column, value)]
     return [] if value is None else [is_(column, value)]
 
 

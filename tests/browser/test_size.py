@@ -1,4 +1,4 @@
-"""A shop that has grown: fifty laptops, ten thousand backups, and names as long as they may be."""
+"""A shop that has grown: fifty laptops, ten thousand backups and as much activity, and names as long as they may be."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from agent.archive.history import History
-from agent.archive.sql import backups
+from agent.archive.records import APPLIED, DONE, REFUSED, RestoreRecord, TransferRecord
+from agent.archive.sql import backups, restores, transfers
 from agent.config import change
 from agent.home import Home
 from agent.operations.workspace import utc_now
@@ -57,9 +58,17 @@ async def _fill(laptop: Laptop) -> None:
             for n in range(ROWS)
         ]
         many[0] = replace(many[0], size=500_000_000, created_at=one.created_at + timedelta(minutes=1))
-        await history._database.run(
-            lambda connection: [connection.execute(backups.insert(each)) for each in many], write=True
-        )
+        inserts = [backups.insert(each) for each in many]
+        for n in range(ROWS):
+            # One in a thousand did not go well.
+            state, why = (REFUSED, "Declined by Mr Gupta.") if n % 1000 == 7 else ("", "")
+            about = {"kind": one.kind, "started_at": one.created_at - timedelta(minutes=n), "business_name": BUSINESS}
+            restored = RestoreRecord(f"r-{n:05}", one.id, one.path, mode="newer", state=state or APPLIED, **about)
+            sent = TransferRecord(
+                f"t-{n:05}", "sent", "push", peer_node="n", peer_name=LONG, state=state or DONE, **about
+            )
+            inserts += [restores.insert(replace(restored, error=why)), transfers.insert(replace(sent, error=why))]
+        await history._database.run(lambda connection: [connection.execute(each) for each in inserts], write=True)
 
 
 def test_fifty_laptops_and_ten_thousand_backups(office: Laptop, reader: Reader) -> None:
@@ -75,6 +84,33 @@ def test_fifty_laptops_and_ten_thousand_backups(office: Laptop, reader: Reader) 
     everywhere(page)
     page.locator("#found").get_by_role("link", name="Ristorante").first.click()
     expect(page.get_by_role("heading", level=1)).to_have_text(BUSINESS)
+    everywhere(page)
+
+
+def test_ten_thousand_restores_and_transfers_are_paged_searched_and_filtered(office: Laptop, reader: Reader) -> None:
+    page = reader.open(office)
+    page.goto(f"{page.url.rstrip('/')}/activity")
+    restored, sent = (page.locator("#found section").nth(each) for each in (0, 1))
+    expect(restored.locator("li")).to_have_count(30)
+    expect(sent.locator("li")).to_have_count(30)
+    everywhere(page)
+    sent.get_by_role("link", name="Older").click()
+    sent.get_by_role("link", name="Older").click()
+    expect(page.get_by_role("link", name="What went over the network: Newer")).to_be_visible()
+    # Each list turns its own pages.
+    expect(page.get_by_role("link", name="What changed this laptop: Newer")).to_have_count(0)
+    assert "transfers=2" in page.url
+    page.get_by_label("How it went").select_option("wrong")
+    expect(restored.locator("li")).to_have_count(10)
+    expect(sent.locator("li")).to_have_count(10)
+    expect(page.get_by_role("link", name="Older")).to_have_count(0)
+    page.get_by_label("Search").fill("gupta RISTORANTE")
+    expect(sent.locator("li")).to_have_count(10)
+    page.get_by_label("Search").fill("100%")
+    expect(page.get_by_text("Nothing fits.").first).to_be_visible()
+    page.get_by_label("Search").fill("")
+    page.get_by_label("How it went").select_option("")
+    expect(restored.locator("li")).to_have_count(30)
     everywhere(page)
 
 

@@ -19,6 +19,7 @@ from agent.operations.workspace import Workspace
 from agent.web.api.errors import UNEXPECTED, NotFound, NoToken, described
 from agent.web.api.security import check_place
 from agent.web.pages import (
+    activity,
     backups,
     care,
     health,
@@ -100,7 +101,7 @@ def make_pages(
     app.router.add_get("/enter", enter)
     app.router.add_post("/leave", leave)
     app.router.add_post("/theme", _theme)
-    for part in (home, push, jobs, keeping, backups, restoring, incoming, *_FOR_ADMINS):
+    for part in (home, activity, push, jobs, keeping, backups, restoring, incoming, *_FOR_ADMINS):
         app.add_routes(part.ROUTES)
     app.router.add_static("/static", HERE / "static")
 

@@ -51,15 +51,6 @@ async def events(request: web.Request) -> web.StreamResponse:
     return response
 
 
-async def activity(request: web.Request) -> web.Response:
-    """What happened lately: pushes, pulls, restores; those that can be taken back have a button."""
-    workspace = fresh(request)
-    async with workspace.history() as history:
-        restores = [each for each in await history.restores(limit=60) if each.state != "planned"]
-        transfers = await history.transfers(limit=30)
-    return render("activity.html", request, {"restores": restores[:30], "transfers": transfers})
-
-
 async def settings(request: web.Request) -> web.Response:
     """How the page looks, and leaving it."""
     return render("settings.html", request, {"workspace": fresh(request)})
@@ -69,6 +60,5 @@ ROUTES = [
     web.get("/", home),
     web.get("/shop", shop),
     web.get("/events", events, allow_head=False),
-    web.get("/activity", activity),
     web.get("/settings", settings),
 ]
