@@ -84,6 +84,30 @@ PACKAGES = (
         reason="a browser: the page is tested as people use it, wide and narrow, with an accessibility check",
         without="the tests in tests/browser are skipped",
     ),
+    SystemPackage(
+        name="dbus",
+        programs=("dbus-daemon",),
+        reason="a session bus of the tests' own, over which the desktop is told of requests",
+        without="the test of a notification on the desktop is skipped",
+    ),
+    SystemPackage(
+        name="libnotify-bin",
+        programs=("notify-send",),
+        reason="what shows a notification on Linux",
+        without="the test of a notification on the desktop is skipped",
+    ),
+    SystemPackage(
+        name="dunst",
+        programs=("dunst",),
+        reason="a notification daemon that says what it has shown",
+        without="the test of a notification on the desktop is skipped",
+    ),
+    SystemPackage(
+        name="xvfb",
+        programs=("Xvfb",),
+        reason="a display in memory for it",
+        without="the test of a notification on the desktop is skipped",
+    ),
 )
 
 

@@ -7,6 +7,7 @@ by itself; an alert that reached nobody is tried again.
 from __future__ import annotations
 
 import asyncio
+import html
 import json
 import os
 import shutil
@@ -215,7 +216,14 @@ def notifier() -> tuple[str, ...]:
 async def desktop(program: tuple[str, ...], alert: Alert, over: bool) -> None:
     """Show the alert on this computer's screen."""
     title = "Backroom: over" if over else "Backroom"
-    words = [f"{title}: {alert.message}"] if program[0] == "msg.exe" else [title, alert.message]
+    match program[0]:
+        case "msg.exe":
+            words = [f"{title}: {alert.message}"]
+        case "notify-send":
+            # It reads backslashes, and the desktop markup: names of other laptops are neither.
+            words = [title, html.escape(alert.message, quote=False).replace("\\", r"\\")]
+        case _:
+            words = [title, alert.message]
     try:
         process = await asyncio.create_subprocess_exec(
             *program, *words, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
