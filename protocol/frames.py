@@ -38,6 +38,16 @@ class Codec(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class PackedBlock:
+    """A block of rows as it is stored, whichever entry it will be of."""
+
+    rows: int
+    raw_length: int
+    codec: Codec
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class EncodedFrame:
     """A block of rows as it is stored: ``data`` holds ``rows`` rows of entry ``entry`` of the manifest.
 
@@ -70,18 +80,29 @@ def encode_frame(
     ``rows`` None is as many as there are. Data that does not shrink is stored as it is. Raises ``WrongRowCount`` if
     ``block`` does not hold ``rows`` rows, ``FrameTooLarge`` if no reader would take it.
     """
+    return as_frame(entry, pack_block(block, compress=compress, rows=rows, limits=limits))
+
+
+def pack_block(
+    block: bytes, *, compress: bool, rows: int | None = None, limits: Limits = DEFAULT_LIMITS
+) -> PackedBlock:
+    """``block`` as ``encode_frame`` stores it, with the same errors: all of its work but the digest."""
     if len(block) > limits.frame_raw_bytes:
         raise FrameTooLarge(f"A block of {rows} rows is {len(block)} bytes long; {limits.frame_raw_bytes} are allowed.")
     rows = _whole_rows(block, rows)
     if not 0 < rows <= limits.frame_rows:
         raise WrongRowCount(f"A frame holds 1 to {limits.frame_rows} rows, not {rows}.")
-    codec, data = Codec.NONE, block
     if compress:
         packed = _packer.compressor.compress(block)
         if len(packed) < len(block):
-            codec, data = Codec.ZSTD, packed
-    digest = frame_digest(entry, rows, len(block), codec, data)
-    return EncodedFrame(entry, rows, len(block), codec, data, digest)
+            return PackedBlock(rows, len(block), Codec.ZSTD, packed)
+    return PackedBlock(rows, len(block), Codec.NONE, block)
+
+
+def as_frame(entry: int, packed: PackedBlock) -> EncodedFrame:
+    """The block as a frame of entry ``entry``."""
+    digest = frame_digest(entry, packed.rows, packed.raw_length, packed.codec, packed.data)
+    return EncodedFrame(entry, packed.rows, packed.raw_length, packed.codec, packed.data, digest)
 
 
 def decode_block(frame: EncodedFrame, limits: Limits = DEFAULT_LIMITS) -> bytes:

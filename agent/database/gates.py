@@ -11,10 +11,12 @@ import asyncpg
 from agent.database.names import column_list, qualified, quote
 from agent.database.ownership import NEVER
 from agent.database.scalars import scalars
-from agent.database.scope import SCOPE_TABLE, How, Scope, Source
+from agent.database.scope import REFERENCES_TABLE, SCOPE_TABLE, How, Scope, Source
 from agent.tables.catalogue import TableClass
 from agent.tables.scope import NeedEdge
 
+# Questions about so few rows are put in one statement: their tables for joins are small together, too.
+_FEW_LINES = 10_000
 _AT_ONCE = 8  # references to look at in one query: the planner tries that many joins in any order
 
 
@@ -61,39 +63,66 @@ async def closure(connection: asyncpg.Connection, scope: Scope, *, unclassified:
 
 
 async def _suspects(connection: asyncpg.Connection, scope: Scope) -> list[NeedEdge]:
-    """The references that some included row does not find among the included rows, all of a table in one pass.
+    """The references that some included row does not find among the included rows.
 
-    The pass counts the rows, too: the manifest needs their number.
+    Rows without a line are asked by the values that the walk has kept of them, else all of a table in one pass, which
+    counts the rows, too: the manifest needs their number.
     """
     edges: dict[str, list[NeedEdge]] = defaultdict(list)
     for edge in scope.rules.needs:
         if scope.scoped(edge.parent):
             edges[edge.child].append(edge)
-    suspects = []
+    suspects: list[NeedEdge] = []
+    by_values: dict[NeedEdge, str] = {}
+    by_lines: dict[tuple[NeedEdge, ...], str] = {}
     for child, of_child in edges.items():
         decides = _decides(scope, child, "c")
         for source in scope.sources(child, "c"):
             begun = source == scope.begun(child, "c")
             found = [edge for edge in of_child if not begun or edge != decides]
-            for several in (found[start : start + _AT_ONCE] for start in range(0, len(found), _AT_ONCE)):
-                lacking = await connection.fetchrow(_lacking_sql(scope, several, source))
-                assert lacking is not None
-                all_rows, *missing = lacking
+            if begun:
+                by_values |= {edge: _lacking_values_sql(scope, edge) for edge in found if _kept(scope, edge)}
+                found = [edge for edge in found if not _kept(scope, edge)]
+            for several in (tuple(found[start : start + _AT_ONCE]) for start in range(0, len(found), _AT_ONCE)):
+                asked = _lacking_sql(scope, several, source)
+                if not begun and scope.lines[child] < _FEW_LINES:
+                    by_lines[several] = asked
+                    continue
+                all_rows, *missing = await connection.fetchval(f"SELECT {asked}")
                 suspects += [edge for edge, rows in zip(several, missing, strict=True) if rows]
                 if begun:
                     scope.begun_rows[child] = all_rows
+    for several, (_, *missing) in (await scalars(connection, by_lines)).items():
+        suspects += [edge for edge, rows in zip(several, missing, strict=True) if rows]
+    suspects += [edge for edge, values in (await scalars(connection, by_values)).items() if values]
     return list(dict.fromkeys(suspects))
+
+
+def _kept(scope: Scope, edge: NeedEdge) -> bool:
+    return (edge.child, edge.columns) in scope.references
+
+
+def _lacking_values_sql(scope: Scope, edge: NeedEdge) -> str:
+    """How many of the values that rows without a line refer to do not find an included row."""
+    columns = [scope.schema.tables[edge.child].column(name) for name in edge.columns]
+    values = ", ".join(f"r.key[{place}]::{column.type}" for place, column in enumerate(columns, 1) if column)
+    names = ", ".join(f"k{number}" for number, _ in enumerate(edge.columns))
+    same = " AND ".join(f"e.k{number} = c.k{number}" for number, _ in enumerate(edge.columns))
+    kept = f"SELECT {values} FROM {REFERENCES_TABLE} r WHERE r.source = {scope.references[edge.child, edge.columns]}"
+    found = f"FROM ({kept}) c ({names}) LEFT JOIN ({_parents(scope, edge)}) e ({names}) ON {same}"
+    return f"(SELECT count(*) {found} WHERE e.k0 IS {'NOT ' if scope.ownership.all_but else ''}NULL)"
 
 
 def _decides(scope: Scope, table: str, alias: str) -> NeedEdge | None:
     """The reference that is all of the condition on whose a row is: it is ours, or theirs, where its parent is.
 
     So what a gate would ask of the rows that are own is the condition by which they are chosen, or what it asks of the
-    parent anyway. Told from the SQL itself, not from the rules that made it.
+    parent anyway. Told from the SQL itself, not from the rules that made it. Where all but some businesses are chosen,
+    own is what is not theirs.
     """
-    if scope.ownership.all_but or not scope.scoped(table):
+    if not scope.scoped(table):
         return None
-    words = (scope.own, scope.ownership.theirs)
+    words = (scope.ownership.theirs,) if scope.ownership.all_but else (scope.own, scope.ownership.theirs)
     said = [whose(table, alias) for whose in words]
     above = f"{alias}_1"
     for edge in scope.rules.needs:
@@ -115,29 +144,30 @@ def _lacking_sql(scope: Scope, edges: Sequence[NeedEdge], child: Source) -> str:
     nearly all rows are included, how many find one that is not."""
     counts, joins = ["count(*)"], []
     for place, edge in enumerate(edges):
-        keys = column_list(edge.parent_columns, "p")
         if scope.ownership.all_but:
-            looked_for = _left_out(scope, edge)
             counts.append(f"count(*) FILTER (WHERE e{place}.k0 IS NOT NULL)")
         else:
-            parents = scope.sources(edge.parent, "p")
-            nothing = f"SELECT {keys} FROM {qualified(scope.schema.tables[edge.parent])} p WHERE false"
-            looked_for = " UNION ALL ".join(f"SELECT {keys} FROM {parent.where()}" for parent in parents) or nothing
             counts.append(f"count(*) FILTER (WHERE {_all_set(edge, 'c')} AND e{place}.k0 IS NULL)")
         names = ", ".join(f"k{number}" for number, _ in enumerate(edge.columns))
         same = " AND ".join(f"e{place}.k{number} = c.{quote(ours)}" for number, ours in enumerate(edge.columns))
-        joins.append(f"LEFT JOIN ({looked_for}) e{place} ({names}) ON {same}")
+        joins.append(f"LEFT JOIN ({_parents(scope, edge)}) e{place} ({names}) ON {same}")
     joined = Source(f"{child.clause} {' '.join(joins)}", child.condition, child.how)
-    return f"SELECT {', '.join(counts)} FROM {joined.where()}"
+    return f"(SELECT ARRAY[{', '.join(counts)}] FROM {joined.where()})"
 
 
-def _left_out(scope: Scope, edge: NeedEdge) -> str:
-    """The keys of the rows of the parent that are not included, where those are few."""
-    return (
-        f"SELECT {column_list(edge.parent_columns, 'p')} FROM {qualified(scope.schema.tables[edge.parent])} p "
-        f"WHERE {scope.ownership.theirs(edge.parent, 'p')} AND NOT EXISTS (SELECT FROM {SCOPE_TABLE} s "
-        f"WHERE s.place = {scope.place(edge.parent)} AND s.tid = p.ctid AND s.oid = p.tableoid)"
-    )
+def _parents(scope: Scope, edge: NeedEdge) -> str:
+    """The keys of the parent's rows that are included; or where nearly all are, of those that are not."""
+    keys = column_list(edge.parent_columns, "p")
+    relation = f"{qualified(scope.schema.tables[edge.parent])} p"
+    if scope.ownership.all_but:
+        return (
+            f"SELECT {keys} FROM {relation} WHERE {scope.ownership.theirs(edge.parent, 'p')} AND NOT EXISTS "
+            f"(SELECT FROM {SCOPE_TABLE} s WHERE s.place = {scope.place(edge.parent)} "
+            "AND s.tid = p.ctid AND s.oid = p.tableoid)"
+        )
+    parents = scope.sources(edge.parent, "p")
+    nothing = f"SELECT {keys} FROM {relation} WHERE false"
+    return " UNION ALL ".join(f"SELECT {keys} FROM {parent.where()}" for parent in parents) or nothing
 
 
 async def _total(connection: asyncpg.Connection, counts: Sequence[str]) -> int:

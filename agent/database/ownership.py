@@ -27,6 +27,7 @@ class Ownership:
         self._listed = ", ".join(literal(identifier) for identifier in listed)
         self._all_but = all_but
         self._businesses = classification.businesses
+        self._known: dict[tuple[str, str, bool], str] = {}
 
     @property
     def all_but(self) -> bool:
@@ -35,11 +36,11 @@ class Ownership:
 
     def theirs(self, table: str, alias: str) -> str:
         """Boolean SQL over the row ``alias`` of ``table``; never NULL."""
-        return self._whose(table, alias, False, ())
+        return self._said(table, alias, False)
 
     def ours(self, table: str, alias: str) -> str:
         """Boolean SQL over the row ``alias`` of ``table``; never NULL."""
-        return self._whose(table, alias, True, ())
+        return self._said(table, alias, True)
 
     def own(self, table: str, alias: str) -> str:
         """The rows with which a backup begins: those that are ours, or where all but some businesses are chosen every
@@ -58,6 +59,12 @@ class Ownership:
             and first.parent == edge.parent
             and (first.parent_column,) == edge.parent_columns
         )
+
+    def _said(self, table: str, alias: str, ours: bool) -> str:
+        key = table, alias, ours
+        if key not in self._known:
+            self._known[key] = self._whose(table, alias, ours, ())
+        return self._known[key]
 
     def _whose(self, table: str, alias: str, ours: bool, path: tuple[str, ...]) -> str:
         if table == self._businesses:

@@ -24,6 +24,7 @@ from agent.tables.schema import Schema
 from agent.tables.scope import ScopeRules
 
 SCOPE_TABLE = "pg_temp.backroom_scope"
+REFERENCES_TABLE = "pg_temp.backroom_references"
 
 
 class How(IntEnum):
@@ -50,30 +51,38 @@ class Source:
     condition: str
     how: str
 
+    @property
+    def simple(self) -> bool:
+        """Whether a row tells by itself that it is in, without rows of other tables."""
+        return "SELECT" not in self.condition and " JOIN " not in self.clause
+
     def where(self, *conditions: str) -> str:
         """FROM clause and condition, with more conditions."""
         return f"{self.clause} WHERE {' AND '.join((self.condition, *conditions))}"
 
 
 async def prepare_scope(connection: asyncpg.Connection) -> None:
-    """Make the scope table, empty. To be called outside a read-only transaction."""
+    """Make the scope table, empty, and the one of references. To be called outside a read-only transaction."""
     await connection.execute(
         "CREATE TEMP TABLE IF NOT EXISTS backroom_scope (place smallint NOT NULL, oid oid NOT NULL, tid tid NOT NULL, "
         "how smallint NOT NULL, round smallint NOT NULL, PRIMARY KEY (place, tid, oid)); "
-        f"TRUNCATE {SCOPE_TABLE}"
+        "CREATE TEMP TABLE IF NOT EXISTS backroom_references (source smallint NOT NULL, key text[] NOT NULL); "
+        "CREATE INDEX IF NOT EXISTS backroom_references_source ON pg_temp.backroom_references (source); "
+        f"TRUNCATE {SCOPE_TABLE}, {REFERENCES_TABLE}"
     )
 
 
 async def forget_scope(connection: asyncpg.Connection) -> None:
     """Empty the scope table, so that it can be filled again in the same snapshot."""
-    await connection.execute(f"DELETE FROM {SCOPE_TABLE}")
+    await connection.execute(f"DELETE FROM {SCOPE_TABLE}; DELETE FROM {REFERENCES_TABLE}")
 
 
 class Scope:
     """The rows of one backup. ``complete`` are the tables of which every row is in, with how they count.
 
     ``lines`` counts the lines of each table in the scope table; ``begun_rows`` the rows without a line, of the tables
-    of which that is known already.
+    of which that is known already. ``references`` are those columns of which the walk has kept the values that rows
+    without a line have, under a number: each value once, and of all that is left out where nearly everything is in.
     """
 
     def __init__(
@@ -91,6 +100,7 @@ class Scope:
         self.complete = dict(complete)
         self.lines: Counter[str] = Counter()
         self.begun_rows: dict[str, int] = {}
+        self.references: dict[tuple[str, tuple[str, ...]], int] = {}
         self._places = {name: place for place, name in enumerate(rules.tables)}
 
     def scoped(self, table: str) -> bool:
@@ -128,11 +138,14 @@ class Scope:
     def sources(self, table: str, alias: str = "t", *, stubs: bool | None = None) -> tuple[Source, ...]:
         """The included rows of a table, each in one of the sources; ``stubs`` asks for those alone, or the others."""
         found = [] if stubs else [self.begun(table, alias)]
-        added = self.added(table, alias)
-        if added and stubs is not None:
-            which = f"{added.how} {'=' if stubs else '<'} {How.STUB:d}"
-            added = Source(added.clause, f"{added.condition} AND {which}", added.how)
+        added = self.added(table, alias) if stubs is None else self.added_rows(table, alias, stubs=stubs)
         return tuple(source for source in (*found, added) if source)
+
+    def added_rows(self, table: str, alias: str, *, stubs: bool) -> Source | None:
+        """The rows that have a line: the stubs among them, or the others."""
+        added = self.added(table, alias)
+        which = f"{alias}_scope.how {'=' if stubs else '<'} {How.STUB:d}"
+        return added and Source(added.clause, f"{added.condition} AND {which}", added.how)
 
     def selected(self, table: str, columns: str, *, stubs: bool) -> str:
         """A query of these columns (of ``t``) of the table's stubs, or of its other rows."""

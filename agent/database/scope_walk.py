@@ -14,11 +14,14 @@ import asyncpg
 from agent.database.names import qualified, quote
 from agent.database.ownership import NEVER
 from agent.database.scalars import scalars
-from agent.database.scope import SCOPE_TABLE, How, Scope, Source
+from agent.database.scope import REFERENCES_TABLE, SCOPE_TABLE, How, Scope, Source
+from agent.database.scope_references import References
 from agent.tables.scope import NeedEdge, TravelEdge
 
 _ANALYZE_FROM = 1000
 _AT_ONCE = 8
+# Of more values than this the gate asks the rows again: to keep them costs more.
+_KEPT_VALUES = 50_000
 
 
 async def fill_business_scope(connection: asyncpg.Connection, scope: Scope) -> None:
@@ -26,33 +29,45 @@ async def fill_business_scope(connection: asyncpg.Connection, scope: Scope) -> N
     await _Walk(connection, scope).run(scope.rules.travels, scope.rules.needs)
 
 
-async def fill_full_scope(connection: asyncpg.Connection, scope: Scope) -> None:
-    """Add what is needed to everything but the rows of the businesses left out.
-
-    Tables of which no row is left out are marked complete.
+async def find_complete(connection: asyncpg.Connection, scope: Scope) -> None:
+    """Count the rows with which a backup of all but some businesses begins, and mark the tables of which no row is left
+    out as complete.
     """
-    theirs = {table: scope.ownership.theirs(table, "t") for table in scope.rules.tables}
-    left_out = await scalars(
-        connection,
-        {
-            table: f"EXISTS (SELECT FROM {qualified(scope.schema.tables[table])} t WHERE {condition})"
-            for table, condition in theirs.items()
-            if condition != NEVER
-        },
-    )
-    scope.complete |= {table: How.OWN for table in scope.rules.tables if not left_out.get(table)}
+    asked = {}
+    for table in scope.rules.tables:
+        relation = f"{qualified(scope.schema.tables[table])} t"
+        if (theirs := scope.ownership.theirs(table, "t")) == NEVER:
+            continue
+        if "SELECT" in theirs:  # by a join, which a filter would not become
+            asked[table] = f"ARRAY[(SELECT count(*) FROM {relation}), (SELECT count(*) FROM {relation} WHERE {theirs})]"
+        else:
+            asked[table] = f"(SELECT ARRAY[count(*), count(*) FILTER (WHERE {theirs})] FROM {relation})"
+    left_out = set()
+    for table, (rows, out) in (await scalars(connection, asked)).items():
+        scope.begun_rows[table] = rows - out
+        left_out |= {table} if out else set()
+    scope.complete |= {table: How.OWN for table in scope.rules.tables if table not in left_out}
+
+
+async def fill_full_scope(connection: asyncpg.Connection, scope: Scope) -> None:
+    """Add what is needed to everything but the rows of the businesses left out."""
     if len(scope.complete) < len(scope.rules.tables):
         await _Walk(connection, scope).run((), scope.rules.needs)
 
 
 class _Walk:
-    """One walk over a scope. In the first round the rows that have no line are new, then the lines of the last."""
+    """One walk over a scope. In the first round the rows that have no line are new, then the lines of the last.
+
+    A round is one text of many statements, and a question what it brought: most tables are small, and each round trip
+    costs more than they do.
+    """
 
     def __init__(self, connection: asyncpg.Connection, scope: Scope) -> None:
         self._connection = connection
         self._scope = scope
         self._grown = 0
         self._round = 0
+        self._passes: list[tuple[str, dict[tuple[str, ...], int]]] = []
 
     async def run(self, travels: Iterable[TravelEdge], needs: Iterable[NeedEdge]) -> None:
         """Follow the edges until no table gains a row."""
@@ -60,59 +75,96 @@ class _Walk:
         travels = [edge for edge in travels if scope.scoped(edge.child)]
         needs = [edge for edge in needs if scope.scoped(edge.parent)]
         self._round = 1
-        gained = set()
+        statements = []
         for travel in travels:
             # What belongs to own rows is own itself, unless its table belongs to none.
             begun = scope.begun(travel.parent, "p")
             settled = scope.scoped(travel.parent) and scope.own(travel.child, "c") != NEVER
-            if begun and not settled and await self._add(travel.child, self._travelling(travel, begun)):
-                gained.add(travel.child)
-        gained |= await self._first_needs(needs)
+            if begun and not settled:
+                statements.append(self._travelling(travel, begun))
+        gained = await self._gain([*statements, *self._first_needs(needs)])
+        await self._note_references()
         while gained:
             await self._analyze()
             self._round += 1
-            last, gained = gained, set()
+            statements = []
             for travel in travels:
-                source = self._last_round(travel.parent, "p") if travel.parent in last else None
-                if source and await self._add(travel.child, self._travelling(travel, source)):
-                    gained.add(travel.child)
+                if travel.parent in gained and (source := self._last_round(travel.parent, "p")):
+                    statements.append(self._travelling(travel, source))
             for need in needs:
-                source = self._last_round(need.child, "c") if need.child in last else None
-                if source and await self._add(need.parent, self._needed_by(need, source)):
-                    gained.add(need.parent)
+                if need.child in gained and (source := self._last_round(need.child, "c")):
+                    statements.append(self._needed_by(need, source))
+            gained = await self._gain(statements)
 
-    async def _first_needs(self, needs: Iterable[NeedEdge]) -> set[str]:
-        """What the rows with which the backup begins need."""
+    async def _gain(self, statements: Sequence[str]) -> set[str]:
+        """Run the statements of a round; the tables that gained lines, or better ones."""
+        if not statements:
+            return set()
+        await self._connection.execute("; ".join(statements))
+        gained = set()
+        for place, rows in await self._connection.fetch(
+            f"SELECT place, count(*) FROM {SCOPE_TABLE} WHERE round = {self._round} GROUP BY place"
+        ):
+            table = self._scope.rules.tables[place]
+            self._scope.lines[table] += rows
+            self._grown += rows
+            gained.add(table)
+        return gained
+
+    def _first_needs(self, needs: Iterable[NeedEdge]) -> Iterator[str]:
+        """Adds what the rows with which the backup begins need."""
         scope = self._scope
         edges: dict[str, list[NeedEdge]] = {}
         for edge in needs:
             if not ((scope.ownership.all_but or scope.scoped(edge.child)) and scope.ownership.settles(edge)):
                 edges.setdefault(edge.child, []).append(edge)
-        gained = set()
         for child, found in edges.items():
             begun = scope.begun(child, "c")
             if begun is None:
                 continue
             for several in _batches(found):
-                children = self._few(several, begun) if scope.ownership.all_but else begun
-                for parent, added in (await self._add_referred(several, children)).items():
-                    scope.lines[parent] += added
-                    self._grown += added
-                    gained.add(parent)
-        return gained
+                yield self._referred(several, self._few(several, begun) if scope.ownership.all_but else begun)
 
-    async def _add_referred(self, edges: Sequence[NeedEdge], children: Source) -> dict[str, int]:
-        """Add the rows to which the references of these children lead, found in one pass; how many of each table."""
-        references = _References(edges)
-        missing = " UNION ALL ".join(self._missing(references, edge) for edge in edges)
-        rows = await self._connection.fetch(
-            f"WITH n AS MATERIALIZED ({references.select(children)}), "
-            f"added AS (INSERT INTO {SCOPE_TABLE} (place, oid, tid, how, round) {missing} "
-            "ON CONFLICT DO NOTHING RETURNING place) SELECT place, count(*) AS rows FROM added GROUP BY place"
+    def _referred(self, edges: Sequence[NeedEdge], children: Source) -> str:
+        """Adds the rows to which the references of these children lead, found in one pass.
+
+        The pass counts the children, too, and keeps the values of the references: the gate asks those, not the rows.
+        """
+        found = References(edges)
+        missing = " UNION ALL ".join(self._missing(found, edge) for edge in edges)
+        # Numbers from 1 on are those of references, below 0 those of passes.
+        first = sum(len(numbers) for _, numbers in self._passes) + 1
+        numbers = {columns: number for number, columns in enumerate(found.groups, first)}
+        self._passes.append((edges[0].child, numbers))
+        values = " UNION ALL ".join(
+            f"SELECT {number}, {found.key(columns)} FROM n WHERE {found.of(columns)}"
+            for columns, number in numbers.items()
         )
-        return {self._scope.rules.tables[row["place"]]: row["rows"] for row in rows}
+        return (
+            f"WITH n AS MATERIALIZED ({found.select(children)}), "
+            f"added AS (INSERT INTO {SCOPE_TABLE} (place, oid, tid, how, round) {missing} ON CONFLICT DO NOTHING), "
+            f"kept AS (INSERT INTO {REFERENCES_TABLE} (source, key) SELECT * FROM ({values}) v "
+            f"WHERE (SELECT count(*) FROM n) <= {_KEPT_VALUES}) "
+            f"INSERT INTO {REFERENCES_TABLE} (source, key) SELECT {-len(self._passes)}, "
+            f"ARRAY[n.rows::text, (SELECT count(*) FROM n)::text] FROM n WHERE {found.of(())}"
+        )
 
-    def _missing(self, references: _References, edge: NeedEdge) -> str:
+    async def _note_references(self) -> None:
+        """What the passes of the first round counted, and the values of which references they kept."""
+        kept = 0
+        for number, (rows, values) in await self._connection.fetch(
+            f"SELECT source, key::bigint[] FROM {REFERENCES_TABLE} WHERE source < 0"
+        ):
+            child, numbers = self._passes[-number - 1]
+            if not self._scope.ownership.all_but:
+                self._scope.begun_rows[child] = rows
+            if values <= _KEPT_VALUES:
+                self._scope.references |= {(child, columns): source for columns, source in numbers.items()}
+                kept += values
+        if kept >= _ANALYZE_FROM:
+            await self._connection.execute(f"ANALYZE {REFERENCES_TABLE}")
+
+    def _missing(self, references: References, edge: NeedEdge) -> str:
         """The rows to which a reference leads and that are not own."""
         scope = self._scope
         own = scope.own(edge.parent, "o")
@@ -120,7 +172,7 @@ class _Walk:
         lacking = f"SELECT FROM {parent} o WHERE {references.join(edge, 'o')} AND {own}"
         return (
             f"SELECT {scope.place(edge.parent)}, p.tableoid, p.ctid, {self._how(edge.parent, 'p')}, {self._round} "
-            f"FROM {parent} p JOIN n ON {references.join(edge, 'p')} WHERE {references.of(edge)}"
+            f"FROM {parent} p JOIN n ON {references.join(edge, 'p')} WHERE {references.of(edge.columns)}"
             f"{'' if own == NEVER else f' AND NOT EXISTS ({lacking})'}"
         )
 
@@ -209,31 +261,6 @@ def _unknown(scope: Scope, table: str, alias: str) -> str:
         f"LEFT JOIN {SCOPE_TABLE} known ON known.place = {scope.place(table)} "
         f"AND known.tid = {alias}.ctid AND known.oid = {alias}.tableoid"
     )
-
-
-class _References:
-    """The distinct values of several references of some rows, found in one pass: a query, to be called ``n``."""
-
-    def __init__(self, edges: Sequence[NeedEdge]) -> None:
-        self._groups = list(dict.fromkeys(edge.columns for edge in edges))
-        self._columns = list(dict.fromkeys(column for group in self._groups for column in group))
-
-    def select(self, children: Source) -> str:
-        """The query over the children ``c``: the values of each reference, told apart by ``which``."""
-        named = ", ".join(f"c.{quote(column)} AS k{place}" for place, column in enumerate(self._columns))
-        groups = ", ".join(f"({', '.join(f'c.{quote(column)}' for column in group)})" for group in self._groups)
-        which = ", ".join(f"c.{quote(column)}" for column in self._columns)
-        return f"SELECT {named}, GROUPING({which}) AS which FROM {children.where()} GROUP BY GROUPING SETS ({groups})"
-
-    def of(self, edge: NeedEdge) -> str:
-        """Which lines of ``n`` are of this reference: in GROUPING's number a column that is not grouped by is a 1."""
-        bits = "".join("0" if column in edge.columns else "1" for column in self._columns)
-        return f"n.which = {int(bits, 2)}"
-
-    def join(self, edge: NeedEdge, alias: str) -> str:
-        """The row ``alias`` of the parent is the one that a line of ``n`` names."""
-        pairs = zip(edge.columns, edge.parent_columns, strict=True)
-        return " AND ".join(f"{alias}.{quote(theirs)} = n.k{self._columns.index(ours)}" for ours, theirs in pairs)
 
 
 def _batches(edges: Sequence[NeedEdge]) -> Iterator[Sequence[NeedEdge]]:

@@ -51,10 +51,10 @@ async def open_snapshot(
             snapshot = await _begin(connection, catalogue, reads, doing)
             yield snapshot
     finally:
-        await _close(connection)
+        await close(connection)
 
 
-async def _close(connection: asyncpg.Connection) -> None:
+async def close(connection: asyncpg.Connection) -> None:
     """End the transaction with the connection. No failure here makes what was read less true.
 
     Where a statement is under way, closing tells the server to stop it: it would go on and hold its locks.

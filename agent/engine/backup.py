@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections import deque
-from collections.abc import AsyncGenerator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -14,29 +12,29 @@ from time import monotonic
 from typing import Protocol
 
 from agent.database.businesses import Business, find_business, list_businesses
-from agent.database.errors import translating
-from agent.database.export import copy_blocks
 from agent.database.gates import Finding, closure, leak
 from agent.database.names import column_list
 from agent.database.ownership import Ownership
-from agent.database.scope import How, Scope
-from agent.database.scope_walk import fill_business_scope, fill_full_scope
+from agent.database.pages import parts, sizes
+from agent.database.readers import beside, export_snapshot
+from agent.database.scope import How, Scope, Source
+from agent.database.scope_walk import fill_business_scope, fill_full_scope, find_complete
 from agent.database.snapshot import Snapshot, open_snapshot
-from agent.engine.errors import GateFailed, NothingToBackUp, RowTooLarge
+from agent.engine.errors import GateFailed, NothingToBackUp
 from agent.engine.progress import Progress, Step, silent
+from agent.engine.reading import Piece, Reading
 from agent.tables.catalogue import Catalogue, TableClass
 from agent.tables.infer import Classification
 from agent.tables.schema import Table
 from agent.tables.scope import scope_rules
-from protocol.errors import FrameTooLarge
-from protocol.frames import EncodedFrame, encode_frame
+from protocol.frames import PackedBlock, as_frame
 from protocol.limits import BUNDLE_VERSION
 from protocol.manifest import BusinessRef, ColumnEntry, Kind, Manifest, Options, Section, TableEntry
 from protocol.seal import Signer
 from protocol.writer import BundleWriter
 
-# Frames in the making at once: enough that two threads have work while one is written to a slow disk.
-_FRAMES_AHEAD = 6
+# From so many bytes of tables on a second connection costs less than it brings.
+WORTH_A_READER = 16 << 20
 _SECTIONS = {
     TableClass.BUSINESS: Section.BUSINESS,
     TableClass.DEVICE: Section.DEVICE,
@@ -119,31 +117,41 @@ async def backup(
     def reads(classification: Classification) -> tuple[str, ...]:
         return tables_to_read(request.kind, classification)
 
-    async with open_snapshot(url, catalogue, reads, doing=doing) as snapshot:
+    async with (
+        open_snapshot(url, catalogue, reads, doing=doing) as snapshot,
+        Reading(compress=request.compress) as reading,
+    ):
         progress(Step("finding rows"))
-        business, scope = await choose_rows(snapshot, request)
+        business, scope = await begin_scope(snapshot, request)
+        names = tables_to_read(request.kind, snapshot.classification)
+        size = await sizes(snapshot.connection, snapshot.schema, names)
+        begun = {name: _begun(snapshot, scope, name, size.pages.get(name, 0)) for name in names}
+        if size.bytes >= WORTH_A_READER:
+            # It reads what is in whatever the walk finds, while that is looked for here.
+            reading.plan([piece for pieces in begun.values() for piece in pieces])
+            exported = await export_snapshot(snapshot)
+            reading.help(beside(url, snapshot, exported, names, doing=doing))
+        await fill_scope(snapshot, scope, request.kind)
         progress(Step("checking"))
         await _check_gates(snapshot, scope, request.kind)
         manifest = await _manifest(snapshot, scope, request, origin, business, now())
+        pieces = [_pieces(snapshot, scope, entry, begun) for entry in manifest.tables]
+        reading.plan([piece for of_entry in pieces for piece in of_entry])
+        reading.read(snapshot.connection)
         writer = BundleWriter(manifest)
         async with open_sink(manifest) as sink:
-            size = await _emit(sink, writer.header())
-            raw = 0
-            done = 0
-            with ThreadPoolExecutor(2, "backup") as threads:
-                frames = _frames(snapshot, scope, manifest, threads)
-                try:
-                    async for frame in frames:
-                        size += await _emit(sink, writer.frame(frame))
-                        raw += frame.raw_length
-                        done += frame.rows
-                        table = manifest.tables[frame.entry].table
-                        progress(Step("backing up", done, manifest.total_rows, table, bytes=size))
-                finally:
-                    await frames.aclose()
+            written = await _emit(sink, writer.header())
+            raw = done = 0
+            for position, entry in enumerate(manifest.tables):
+                for piece in pieces[position]:
+                    async for block in reading.rows(piece):
+                        written += await _emit(sink, await asyncio.to_thread(_record, writer, position, block))
+                        raw += block.raw_length
+                        done += block.rows
+                        progress(Step("backing up", done, manifest.total_rows, entry.table, bytes=written))
             sealed = await asyncio.to_thread(writer.seal, origin.sign, origin.certificate)
-            size += await _emit(sink, sealed)
-    return BackupResult(manifest, size, raw, monotonic() - started)
+            written += await _emit(sink, sealed)
+    return BackupResult(manifest, written, raw, monotonic() - started)
 
 
 async def _emit(sink: Sink, data: bytes) -> int:
@@ -151,8 +159,19 @@ async def _emit(sink: Sink, data: bytes) -> int:
     return len(data)
 
 
+def _record(writer: BundleWriter, position: int, block: PackedBlock) -> bytes:
+    return writer.frame(as_frame(position, block))
+
+
 async def choose_rows(snapshot: Snapshot, request: BackupRequest) -> tuple[Business | None, Scope]:
     """Fill the scope for the request; the business is resolved in the same snapshot."""
+    business, scope = await begin_scope(snapshot, request)
+    await fill_scope(snapshot, scope, request.kind)
+    return business, scope
+
+
+async def begin_scope(snapshot: Snapshot, request: BackupRequest) -> tuple[Business | None, Scope]:
+    """The scope with the rows that are in by themselves, before it is known what these need."""
     schema, classification = snapshot.schema, snapshot.classification
     businesses = await list_businesses(snapshot.connection, schema, classification)
     rules = scope_rules(schema, classification)
@@ -160,16 +179,22 @@ async def choose_rows(snapshot: Snapshot, request: BackupRequest) -> tuple[Busin
         assert request.business is not None
         business = find_business(businesses, request.business)
         ownership = Ownership(schema, classification, (business.id,))
-        scope = Scope(schema, classification, rules, ownership, dict.fromkeys(rules.whole, How.SHARED))
-        await fill_business_scope(snapshot.connection, scope)
-        return business, scope
+        return business, Scope(schema, classification, rules, ownership, dict.fromkeys(rules.whole, How.SHARED))
     left_out = () if request.include_demo else tuple(business.id for business in businesses if business.is_demo)
     complete = dict.fromkeys(rules.tables, How.OWN) if not left_out else {}
     ownership = Ownership(schema, classification, left_out, all_but=True)
     scope = Scope(schema, classification, rules, ownership, complete)
     if left_out:
-        await fill_full_scope(snapshot.connection, scope)
+        await find_complete(snapshot.connection, scope)
     return None, scope
+
+
+async def fill_scope(snapshot: Snapshot, scope: Scope, kind: Kind) -> None:
+    """Add to a scope that was begun what comes along."""
+    if kind is Kind.BUSINESS:
+        await fill_business_scope(snapshot.connection, scope)
+    else:
+        await fill_full_scope(snapshot.connection, scope)
 
 
 async def _check_gates(snapshot: Snapshot, scope: Scope, kind: Kind) -> None:
@@ -250,38 +275,26 @@ def coverage_warnings(kind: Kind, classification: Classification) -> tuple[str, 
     )
 
 
-async def _frames(
-    snapshot: Snapshot, scope: Scope, manifest: Manifest, threads: ThreadPoolExecutor
-) -> AsyncGenerator[EncodedFrame, None]:
-    """The frames of all entries in the manifest's order, compressed in threads while the next rows are read."""
-    loop = asyncio.get_running_loop()
-    ahead: deque[asyncio.Future[EncodedFrame]] = deque()
-
-    def encode(entry: int, block: bytes) -> EncodedFrame:
-        try:
-            return encode_frame(entry, None, block, compress=manifest.options.compress)
-        except FrameTooLarge as error:
-            table = manifest.tables[entry].table
-            raise RowTooLarge(f"The backup was stopped: table {table} has a row that is too long. {error}") from error
-
-    try:
-        for position, entry in enumerate(manifest.tables):
-            if not entry.rows:
-                continue
-            with translating(f"The backup of table {entry.table}"):
-                blocks = copy_blocks(snapshot.connection, _select(scope, entry))
-                try:
-                    async for block in blocks:
-                        ahead.append(loop.run_in_executor(threads, encode, position, block))
-                        if len(ahead) >= _FRAMES_AHEAD:
-                            yield await ahead.popleft()
-                finally:
-                    await blocks.aclose()
-        while ahead:
-            yield await ahead.popleft()
-    finally:
-        await asyncio.gather(*ahead, return_exceptions=True)
+def _begun(snapshot: Snapshot, scope: Scope, name: str, pages: int) -> list[Piece]:
+    """The rows of a table that are in by themselves. A large table comes in parts, unless each had to find out anew
+    which rows of other tables decide.
+    """
+    source = scope.begun(name, "t")
+    if source is None:
+        return []
+    conditions = parts(pages, "t") if source.simple else ["true"]
+    return [Piece(name, _select(snapshot, name, source, part), shared=True) for part in conditions]
 
 
-def _select(scope: Scope, entry: TableEntry) -> str:
-    return scope.selected(entry.table, column_list((column.name for column in entry.columns), "t"), stubs=entry.stub)
+def _pieces(snapshot: Snapshot, scope: Scope, entry: TableEntry, begun: dict[str, list[Piece]]) -> list[Piece]:
+    """All rows of an entry."""
+    added = scope.added_rows(entry.table, "t", stubs=entry.stub)
+    pieces = [] if entry.stub else begun[entry.table]
+    if added is None:
+        return pieces
+    return [*pieces, Piece(entry.table, _select(snapshot, entry.table, added), shared=False)]
+
+
+def _select(snapshot: Snapshot, name: str, source: Source, *conditions: str) -> str:
+    columns = travelling_columns(snapshot.schema.tables[name], snapshot.classification)
+    return f"SELECT {column_list((column.name for column in columns), 't')} FROM {source.where(*conditions)}"

@@ -1,0 +1,167 @@
+"""Reading the rows of a backup: piece by piece in the order of the file, by one connection or two, packed in threads.
+
+Each connection takes the first piece that nobody has taken. What is read before its turn in the file waits in memory,
+packed, up to a limit: then its reader waits too, and only the piece whose turn it is goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+from agent.database.errors import translating
+from agent.database.export import copy_blocks
+from agent.engine.errors import RowTooLarge
+from protocol.errors import FrameTooLarge
+from protocol.frames import PackedBlock, pack_block
+
+# Enough that two threads have work while what they made is waited for.
+_PACKING = 6
+_WAITING_BYTES = 32 << 20
+
+
+@dataclass(eq=False, slots=True)
+class Piece:
+    """Some rows of a table. ``shared`` ones can be read by any connection that sees the snapshot, others need the
+    temporary tables of the first one.
+    """
+
+    table: str
+    query: str
+    shared: bool
+    blocks: deque[asyncio.Future[PackedBlock]] = field(default_factory=deque)
+    taken: bool = False
+    complete: bool = False
+
+
+class Reading:
+    """Readers at work as long as the block lasts; whatever goes wrong in one is raised by :meth:`rows`.
+
+    async with Reading(compress=True) as reading:
+        reading.plan(pieces)
+        reading.read(connection)
+        async for block in reading.rows(pieces[0]): ...
+    """
+
+    def __init__(self, *, compress: bool) -> None:
+        self._compress = compress
+        self._pieces: Sequence[Piece] = ()
+        self._turn: Piece | None = None
+        self._packing = 0
+        self._waiting = 0
+        self._bell = asyncio.Event()
+        self._readers: set[asyncio.Task[None]] = set()
+        self._failure: BaseException | None = None
+        self._threads = ThreadPoolExecutor(2, "backup")
+
+    async def __aenter__(self) -> Reading:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for reader in self._readers:
+            reader.cancel()
+        left = [block for piece in self._pieces for block in piece.blocks]
+        try:
+            await asyncio.gather(*self._readers, *left, return_exceptions=True)
+        finally:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def plan(self, pieces: Sequence[Piece]) -> None:
+        """All pieces from now on, in the order of the file; those taken so far must be among them."""
+        self._pieces = pieces
+        self._ring()
+
+    def read(self, connection: Any) -> None:
+        """Read every piece that is left by this connection, which has the temporary tables."""
+        self._start(self._read(connection, own=True))
+
+    def help(self, beside: AbstractAsyncContextManager[Any]) -> None:
+        """Read pieces that can be shared by this connection, too, if there is one."""
+        self._start(self._help(beside))
+
+    async def rows(self, piece: Piece) -> AsyncGenerator[PackedBlock, None]:
+        """The blocks of a piece. To be asked for in the order of the file, from when :meth:`read` is at work."""
+        self._turn = piece
+        self._ring()
+        while True:
+            if self._failure is not None:
+                raise self._failure
+            if piece.blocks:
+                block = await piece.blocks[0]
+                piece.blocks.popleft()
+                self._waiting -= len(block.data)
+                self._ring()
+                yield block
+            elif piece.complete:
+                return
+            else:
+                await self._bell.wait()
+
+    def _start(self, work: Any) -> None:
+        reader = asyncio.create_task(work)
+        reader.add_done_callback(self._ended)
+        self._readers.add(reader)
+
+    def _ended(self, reader: asyncio.Task[None]) -> None:
+        if not reader.cancelled() and self._failure is None:
+            self._failure = reader.exception()
+        self._ring()
+
+    def _ring(self) -> None:
+        """Something changed: whoever waits looks again."""
+        self._bell.set()
+        self._bell = asyncio.Event()
+
+    async def _help(self, beside: AbstractAsyncContextManager[Any]) -> None:
+        async with beside as connection:
+            if connection is not None:
+                await self._read(connection, own=False)
+
+    async def _read(self, connection: Any, *, own: bool) -> None:
+        while piece := next((each for each in self._pieces if not each.taken and (own or each.shared)), None):
+            piece.taken = True
+            with translating(f"The backup of table {piece.table}"):
+                blocks = copy_blocks(connection, piece.query)
+                try:
+                    async for block in blocks:
+                        while not self._has_room(piece):
+                            await self._bell.wait()
+                        self._pack(piece, block)
+                finally:
+                    await blocks.aclose()
+            piece.complete = True
+            self._ring()
+
+    def _has_room(self, piece: Piece) -> bool:
+        """Whether one more block may be had of the piece. The one whose turn it is may always have some, since all that
+        waits waits for it."""
+        if piece is self._turn:
+            return len(piece.blocks) < _PACKING
+        return self._packing < _PACKING and self._waiting < _WAITING_BYTES
+
+    def _pack(self, piece: Piece, block: bytes) -> None:
+        def packed(done: asyncio.Future[PackedBlock]) -> None:
+            self._packing -= 1
+            if not done.cancelled() and done.exception() is None:
+                self._waiting += len(done.result().data)
+            self._ring()
+
+        self._packing += 1
+        packing = asyncio.get_running_loop().run_in_executor(self._threads, self._packed, piece.table, block)
+        packing.add_done_callback(packed)
+        piece.blocks.append(packing)
+        self._ring()
+
+    def _packed(self, table: str, block: bytes) -> PackedBlock:
+        try:
+            return pack_block(block, compress=self._compress)
+        except FrameTooLarge as error:
+            raise RowTooLarge(f"The backup was stopped: table {table} has a row that is too long. {error}") from error
