@@ -12,6 +12,7 @@ from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 
 import zstandard
 
@@ -88,12 +89,20 @@ class Base:
                 self._places.append(place)
         self._numbers = {place.digest: number for number, place in enumerate(self._places)}
 
+    @property
+    def content(self) -> str:
+        """A digest over those of all frames, in hex: with the same one, bundles have the same rows in their entries."""
+        return sha256(b"".join(place.digest for place in self._places)).hexdigest()
+
     def frame(self, number: int) -> EncodedFrame:
         """The frame of that number, from 0. Raises :class:`BadDelta` where there is none."""
         if number >= len(self._places):
             raise BadDelta(f"The delta speaks of frame {number} of a bundle that has {len(self._places)}.")
         place = self._places[number]
-        return parse_frame(self._read(place.position, place.length), DEFAULT_LIMITS)[0]
+        frame = parse_frame(self._read(place.position, place.length), DEFAULT_LIMITS)[0]
+        if frame.digest != place.digest:
+            raise BadDelta("The earlier bundle is not any more what it was a moment ago.")
+        return frame
 
     def block(self, number: int) -> bytes:
         """The rows of that frame as COPY text."""
@@ -126,8 +135,8 @@ class Base:
         return self._places[number].raw_length
 
 
-class DeltaWriter:
-    """Makes the delta of one bundle against ``base``; given its records in order."""
+class Matcher:
+    """Finds what frames of a bundle, given in order, have in common with ``base``."""
 
     def __init__(self, base: Base) -> None:
         self._base = base
@@ -135,56 +144,23 @@ class DeltaWriter:
         self._entry = -1
         self._at = self._end = 0
 
-    def skip(self, tag: Tag, whole: bytes) -> None:
-        """A record that the reader has already."""
-        payload = whole[PREFIX_SIZE:]
-        if tag is Tag.MANIFEST:
-            self._match(Manifest.decode(payload))
-        elif tag is Tag.FRAME:
-            frame, _ = parse_frame(payload, DEFAULT_LIMITS)
-            if not self._known(frame):
-                self._alike(frame.entry, decode_block(frame))
-
-    def record(self, tag: Tag, whole: bytes) -> bytes:
-        """The pieces for a record; ``whole`` has its prefix."""
-        if tag is not Tag.FRAME:
-            self.skip(tag, whole)
-            return literal(whole)
-        frame, chain = parse_frame(whole[PREFIX_SIZE:], DEFAULT_LIMITS)
-        if self._known(frame):
-            return _piece(SAME, _SAME.pack(self._at, chain))
-        block = decode_block(frame)
-        first, count = self._alike(frame.entry, block)
-        if count:
-            head = _LIKE.pack(first, count, frame.entry, frame.rows, len(block), frame.codec, chain)
-            patch = _compress(block, self._base.prefix(first, count))
-            if len(head) + len(patch) < len(whole):
-                return _piece(LIKE, head + patch)
-        return literal(whole)
-
-    def _match(self, manifest: Manifest) -> None:
+    def meet(self, manifest: Manifest) -> None:
+        """The manifest of the bundle; it comes before any frame."""
         before = self._base.manifest
         places = {(e.table, e.stub): number for number, e in enumerate(before.tables)} if before else {}
         self._entries = {
             number: places[e.table, e.stub] for number, e in enumerate(manifest.tables) if (e.table, e.stub) in places
         }
 
-    def _known(self, frame: EncodedFrame) -> bool:
+    def same(self, frame: EncodedFrame) -> int | None:
+        """The number of the base's frame that is this very one; None where there is none."""
         number = self._base.same(frame)
-        if number is None:
-            return False
-        self._start(frame.entry)
-        self._at = number
-        return True
+        if number is not None:
+            self._start(frame.entry)
+            self._at = number
+        return number
 
-    def _start(self, entry: int) -> None:
-        """Stand at the first frame of the base that is of that entry, where it is not there already."""
-        if entry != self._entry:
-            self._entry = entry
-            known = self._entries.get(entry)
-            self._at, self._end = self._base.range(known) if known is not None else (0, 0)
-
-    def _alike(self, entry: int, block: bytes) -> tuple[int, int]:
+    def alike(self, entry: int, block: bytes) -> tuple[int, int]:
         """The frames of the base that hold rows of this block, as first and count; count 0 where there are none.
 
         Rows stand in the same order in both: the block begins where the one before it ended, and goes on as long as
@@ -209,10 +185,53 @@ class DeltaWriter:
                 break
         return first, last + 1 - first
 
+    def _start(self, entry: int) -> None:
+        """Stand at the first frame of the base that is of that entry, where it is not there already."""
+        if entry != self._entry:
+            self._entry = entry
+            known = self._entries.get(entry)
+            self._at, self._end = self._base.range(known) if known is not None else (0, 0)
+
     def _begins_in(self, number: int, block: bytes) -> bool:
         """Whether the row that begins that frame is in the block, told by its first field."""
         start = self._base.block(number)[:256].split(b"\t", 1)[0].split(b"\n", 1)[0]
         return block.startswith(start + b"\t") or b"\n" + start + b"\t" in block
+
+
+class DeltaWriter:
+    """Makes the delta of one bundle against ``base``; given its records in order."""
+
+    def __init__(self, base: Base) -> None:
+        self._base = base
+        self._matcher = Matcher(base)
+
+    def skip(self, tag: Tag, whole: bytes) -> None:
+        """A record that the reader has already."""
+        payload = whole[PREFIX_SIZE:]
+        if tag is Tag.MANIFEST:
+            self._matcher.meet(Manifest.decode(payload))
+        elif tag is Tag.FRAME:
+            frame, _ = parse_frame(payload, DEFAULT_LIMITS)
+            if self._matcher.same(frame) is None:
+                self._matcher.alike(frame.entry, decode_block(frame))
+
+    def record(self, tag: Tag, whole: bytes) -> bytes:
+        """The pieces for a record; ``whole`` has its prefix."""
+        if tag is not Tag.FRAME:
+            self.skip(tag, whole)
+            return literal(whole)
+        frame, chain = parse_frame(whole[PREFIX_SIZE:], DEFAULT_LIMITS)
+        number = self._matcher.same(frame)
+        if number is not None:
+            return _piece(SAME, _SAME.pack(number, chain))
+        block = decode_block(frame)
+        first, count = self._matcher.alike(frame.entry, block)
+        if count:
+            head = _LIKE.pack(first, count, frame.entry, frame.rows, len(block), frame.codec, chain)
+            patch = _compress(block, self._base.prefix(first, count))
+            if len(head) + len(patch) < len(whole):
+                return _piece(LIKE, head + patch)
+        return literal(whole)
 
 
 class DeltaReader:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import asyncpg
 
 from agent.database.merge import Merge, Verdict
 from agent.database.names import column_list, quote
+from agent.database.scalars import scalars
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +48,18 @@ async def pairs(connection: asyncpg.Connection, merge: Merge, verdict: Verdict, 
     )
 
 
-async def count_ahead(connection: asyncpg.Connection, merge: Merge, minutes: int) -> int:
-    """Staged rows that say they were changed more than so many minutes from now."""
-    if merge.clock is None:
-        return 0
+async def count_ahead(connection: asyncpg.Connection, merges: Sequence[Merge], minutes: int) -> dict[str, int]:
+    """Staged rows that say they were changed more than so many minutes from now, by table; tables without are left
+    out."""
     # A timestamp without zone is UTC, which is this session's zone, so both kinds compare with now().
-    rows = await connection.fetchval(
-        f"SELECT count(*) FROM {merge.stage.relation} s "
-        f"WHERE s.{quote(merge.clock)}::timestamptz > now() + interval '{minutes} minutes'"
-    )
-    return int(rows)
+    asked = {
+        (merge.stage.table.name, merge.stage.index): f"(SELECT count(*) FROM {merge.stage.relation} s "
+        f"WHERE s.{quote(merge.clock)}::timestamptz > now() + interval '{minutes} minutes')"
+        for merge in merges
+        if merge.clock is not None
+    }
+    found: dict[str, int] = {}
+    for (name, _), rows in (await scalars(connection, asked)).items():
+        if rows:
+            found[name] = found.get(name, 0) + int(rows)
+    return found

@@ -6,7 +6,7 @@ and never a failed COPY.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 
 import asyncpg
@@ -67,15 +67,18 @@ class Stage:
         return tuple(column.name for column in self.columns if column.written)
 
 
-async def create_stage(connection: asyncpg.Connection, stage: Stage) -> None:
-    """Make the temporary table, where one is needed; it goes with the transaction."""
-    if stage.loaded:
-        return
+async def create_stages(connection: asyncpg.Connection, stages: Iterable[Stage]) -> None:
+    """Make the temporary tables, where they are needed; they go with the transaction."""
+    if created := [_create(stage) for stage in stages if not stage.loaded]:
+        await connection.execute("; ".join(created))
+
+
+def _create(stage: Stage) -> str:
     columns = ", ".join(
         f"NULL::text AS {quote(column.name)}" if column.as_text else f"l.{quote(column.name)}"
         for column in stage.columns
     )
-    await connection.execute(
+    return (
         f"CREATE TEMP TABLE {quote(stage.name)} ON COMMIT DROP AS SELECT {columns} "
         f"FROM {qualified(stage.table)} l WITH NO DATA"
     )

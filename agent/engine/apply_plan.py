@@ -158,6 +158,14 @@ def _plan(
         counts = replace(counts, left_out=work.left_out[index])
         tables[name] = tables.get(name, TableCounts()) + counts
         duplicates += [Duplicate(name, each.key.name, each.key.columns, each.rows, each.examples) for each in met]
+    fingerprints = {
+        merge.stage.index: f"{merge.stage.table.name}:{found.judged[merge.stage.index].fingerprint}"
+        for merge in work.merges
+    }
+    for index in work.known:
+        entry = work.manifest.tables[index]
+        tables[entry.table] = TableCounts(unchanged=entry.rows)
+        fingerprints[index] = f"{entry.table}:"
     for name, victims in work.victims.items():
         tables[name] = replace(tables.get(name, TableCounts()), delete=victims.rows)
     renumbered = tuple(found.renumbered[place] for place in sorted(found.renumbered))
@@ -169,7 +177,7 @@ def _plan(
         "content": work.content,
         "conflicts": work.conflicts,
         "tables": {name: asdict(counts) for name, counts in tables.items()},
-        "rows": [f"{merge.stage.table.name}:{found.judged[merge.stage.index].fingerprint}" for merge in work.merges],
+        "rows": [fingerprints[index] for index in sorted(fingerprints)],
         "ids": {name: rename.fingerprint for name, rename in renames.items()},
         "placeholders": [asdict(item) for item in placeholders],
         "cleared": [asdict(item) for item in cleared],

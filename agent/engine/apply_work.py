@@ -27,7 +27,9 @@ class Work:
     """A restore between staging and writing. What the plan finds out on the way is kept here for the writing:
     ``renames`` of ids, ``parkings`` of numbers, the ``victims`` of a mirror, and the merges as they meet the rows
     after that. ``content`` names all rows of the bundle, ``left_out`` and ``not_wanted`` count rows taken out of the
-    stages, ``cleared`` references emptied in them."""
+    stages, ``cleared`` references emptied in them. ``known`` are entries, by index, that were not staged since
+    all of their rows are here; ``sifted`` has the merges of these and of entries of which only the rows that may differ
+    were staged, by table. In ``ahead`` are tables with rows dated later than now, with their number."""
 
     connection: Connection
     manifest: Manifest
@@ -47,6 +49,9 @@ class Work:
     not_wanted: Counter[int] = field(default_factory=Counter)
     cleared: Counter[tuple[str, tuple[str, ...]]] = field(default_factory=Counter)
     business: BusinessRef | None = None
+    known: frozenset[int] = frozenset()
+    sifted: dict[str, Merge] = field(default_factory=dict)
+    ahead: dict[str, int] = field(default_factory=dict)
 
     @property
     def tables(self) -> tuple[Table, ...]:
@@ -99,7 +104,10 @@ def prepare(
         content=staged.content,
         business=manifest.business,
     )
-    work.merges = tuple(_merge(work, staged.stages[chosen.index], chosen.entry.stub) for chosen in selection.entries)
+    merges = tuple(_merge(work, staged.stages[chosen.index], chosen.entry.stub) for chosen in selection.entries)
+    work.known = staged.known
+    work.sifted = {merge.stage.table.name: merge for merge in merges if merge.stage.index in staged.sifted}
+    work.merges = tuple(merge for merge in merges if merge.stage.index not in work.known)
     return work
 
 

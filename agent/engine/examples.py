@@ -55,13 +55,10 @@ async def examples(work: Work, tables: Sequence[str]) -> Mapping[str, tuple[RowE
 
 async def clock_warnings(work: Work) -> tuple[str, ...]:
     """Rows dated ahead of this laptop's clock: they win over everything until that time comes."""
-    found = {}
-    for merge in work.merges:
-        if rows := await count_ahead(work.connection, merge, _AHEAD_MINUTES):
-            found[merge.stage.table.name] = rows
-    if not found:
+    work.ahead = await count_ahead(work.connection, work.merges, _AHEAD_MINUTES)
+    if not work.ahead:
         return ()
-    listed = ", ".join(f"{rows} in {name}" for name, rows in sorted(found.items()))
+    listed = ", ".join(f"{rows} in {name}" for name, rows in sorted(work.ahead.items()))
     return (
         f"Rows of the bundle are dated more than {_AHEAD_MINUTES} minutes ahead of this laptop's clock ({listed}). "
         "One of the two clocks is wrong; until then these rows win as the newer ones.",

@@ -87,8 +87,8 @@ async def open_references(
 
 
 class NotLoaded(Exception):
-    """Rows cannot go straight into place after all: an id changes that they refer to, or somebody was quicker. All
-    begins anew, without that."""
+    """Rows cannot go straight into place, or be taken for known, after all: an id changes that they refer to, or
+    somebody was quicker. All begins anew, without that."""
 
 
 def _pays(rows: Counter[str], tables: Iterable[str]) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from agent.engine.known import Known
 from protocol.manifest import BusinessRef, Kind, Manifest
 
 
@@ -229,13 +230,15 @@ class RestorePlan:
 class RestoreResult:
     """What a restore did: exactly its plan, in one committed transaction. ``seconds`` is how long it took.
 
-    ``undo`` is the manifest of its undo bundle, if one was wanted and anything changed.
+    ``undo`` is the manifest of its undo bundle, if one was wanted and anything changed. ``known`` is what the next
+    restore of this business need not look at again, if it is told.
     """
 
     plan: RestorePlan
     seconds: float
     sequences: tuple[str, ...] = field(default=())
     undo: Manifest | None = None
+    known: Known | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

@@ -6,7 +6,8 @@ been read to its seal, and nothing stays unless everything was written as planne
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import monotonic
 
@@ -16,6 +17,7 @@ from agent.database.rebuild import put_up, take_down
 from agent.database.reflect import reflect
 from agent.database.transaction import Connection, Isolation, commit_surely, open_transaction, transaction_id
 from agent.database.undo import Recorder
+from agent.database.untouched import untouched
 from agent.engine.apply import write
 from agent.engine.apply_plan import make_plan
 from agent.engine.apply_work import Work, prepare
@@ -30,7 +32,8 @@ from agent.engine.progress import Progress, Step, silent
 from agent.engine.record import as_in_bundle, record
 from agent.engine.restore_entries import Selection, select_entries
 from agent.engine.restore_errors import DuplicateRows, NotABackup, PlanChanged, UnclearRows, listed
-from agent.engine.restore_staging import stage_entries
+from agent.engine.restore_staging import Unpack, stage_entries
+from agent.engine.sifting import Earlier, all_here, remember, still_holds
 from agent.tables.catalogue import Catalogue
 from agent.tables.infer import Classification, classify
 from agent.tables.schema import Schema, Table
@@ -49,20 +52,21 @@ async def plan_restore(
     conflicts: Conflicts = Conflicts.BUNDLE,
     choices: Choices = NO_CHOICES,
     show: Sequence[str] = (),
+    earlier: Earlier | None = None,
     progress: Progress = silent,
 ) -> RestorePlan:
     """What :func:`restore` would do now. Takes no locks that others feel and rolls back.
 
-    ``show`` names tables of which the plan brings examples.
+    ``show`` names tables of which the plan brings examples; ``earlier`` is as for :func:`restore`.
     ``own_node`` is this device's node ID: the bundle of another device may not bring device state.
     Raises ``ForeignDeviceState``, errors of ``agent.engine.restore_errors`` and of ``agent.database.errors``.
     """
     _check_kind(source, own_node)
-    async with open_transaction(url, Isolation.ONE_MOMENT, doing=_DOING) as connection:
-        target = await _look(connection, source, catalogue, own_node)
-        work = await _stage(connection, source, target, conflicts, choices, progress)
-        plan = await _full_plan(work)
-        return replace(plan, examples=await examples(work, show)) if show else plan
+    wanted = _Wanted(url, source, catalogue, own_node, conflicts, choices, None, None, None, progress)
+    try:
+        return await _plan(wanted, show, earlier if choices == NO_CHOICES else None)
+    except NotLoaded:
+        return await _plan(wanted, show, None)
 
 
 async def restore(
@@ -76,6 +80,7 @@ async def restore(
     expected: str | None = None,
     keeper: Keeper | None = None,
     started: Callable[[str], Awaitable[None]] | None = None,
+    earlier: Earlier | None = None,
     progress: Progress = silent,
 ) -> RestoreResult:
     """Restore the bundle into the database at ``url``, in one transaction: all of it, exactly as planned, or nothing.
@@ -83,16 +88,18 @@ async def restore(
     ``expected`` is the digest of a plan that someone agreed to; with another plan nothing happens. With ``keeper``
     the rows as they were are kept in an undo bundle, safe on the disk before the database commits. ``started`` is
     told the transaction's id before anything is written: whether it was committed can be asked of the database
-    later, whatever happens here (:func:`agent.database.transaction.outcome`).
+    later, whatever happens here (:func:`agent.database.transaction.outcome`). ``earlier`` is what the last restore of
+    this business made known, with its bundle: rows that it brought and that nobody touched since are not staged again.
     Raises what :func:`plan_restore` raises, ``PlanChanged``, ``DuplicateRows``, ``RowsRefused`` and ``CountsDiffer``.
     """
     began = monotonic()
     _check_kind(source, own_node)
     wanted = _Wanted(url, source, catalogue, own_node, conflicts, choices, expected, keeper, started, progress)
     try:
-        result = await _restore(wanted, may_load=choices == NO_CHOICES)
+        plainly = choices == NO_CHOICES
+        result = await _restore(wanted, earlier if plainly else None, may_load=plainly)
     except NotLoaded:
-        result = await _restore(wanted, may_load=False)
+        result = await _restore(wanted, None, may_load=False)
     return replace(result, seconds=monotonic() - began)
 
 
@@ -136,9 +143,20 @@ class _Target:
         return (*(self.schema.tables[name] for name in sorted(self.selection.tables)), *self.queues)
 
 
-async def _restore(wanted: _Wanted, *, may_load: bool) -> RestoreResult:
+async def _plan(wanted: _Wanted, show: Sequence[str], earlier: Earlier | None) -> RestorePlan:
+    async with open_transaction(wanted.url, Isolation.ONE_MOMENT, doing=_DOING) as connection:
+        target = await _look(connection, wanted.source, wanted.catalogue, wanted.own_node)
+        sieves = await _sieves(connection, wanted.source, target, earlier) if earlier is not None else {}
+        work = await _stage(connection, wanted, target, sieves=sieves)
+        plan = await _full_plan(work)
+        if earlier is not None and not still_holds(work, earlier.known):
+            raise NotLoaded
+        return replace(plan, examples=await examples(work, show)) if show else plan
+
+
+async def _restore(wanted: _Wanted, earlier: Earlier | None, *, may_load: bool) -> RestoreResult:
     """One try; with ``may_load`` rows may go straight into empty tables. Raises ``NotLoaded``, with nothing changed,
-    where they should not have gone there."""
+    where they should not have gone there, or what was ``earlier`` does not hold any more."""
     source, progress = wanted.source, wanted.progress
     async with open_transaction(wanted.url, Isolation.COMMITTED, doing=_DOING) as connection:
         await one_at_a_time(connection)
@@ -149,13 +167,22 @@ async def _restore(wanted: _Wanted, *, may_load: bool) -> RestoreResult:
         if rebuild is not None:
             transaction = await wanted.begin(connection)
             await take_down(connection, rebuild)
-        loaded = rebuild.tables if rebuild is not None else ()
-        work = await _stage(connection, source, target, wanted.conflicts, wanted.choices, progress, loaded)
+        if rebuild is not None:
+            earlier = None
+        sieves = await _sieves(connection, source, target, earlier) if earlier is not None else {}
+        work = await _stage(connection, wanted, target, rebuild.tables if rebuild is not None else (), sieves)
         if rebuild is None:
             progress(Step("waiting for the platform"))
             await hold_tables(connection, [*work.tables, *target.queues])
+        if earlier is not None:
+            # To those of which rows are staged nobody writes from here on; what is done to others comes after this.
+            tables = [target.schema.tables[name] for name in work.sifted]
+            if await untouched(connection, earlier.known.mark, tables) != frozenset(work.sifted):
+                raise NotLoaded
         plan = await _full_plan(work)
         if rebuild is not None and work.renames.found:
+            raise NotLoaded
+        if earlier is not None and not still_holds(work, earlier.known):
             raise NotLoaded
         _check_plan(plan, wanted.expected)
         if transaction is None:
@@ -181,9 +208,10 @@ async def _restore(wanted: _Wanted, *, may_load: bool) -> RestoreResult:
                 business=source.manifest.business,
                 server_version=source.manifest.server_version,
             )
+        known = await remember(connection, work, all_here(work, plan)) if plan.totals.changes else None
         progress(Step("committing"))
         await commit_surely(connection, wanted.url, transaction)
-    return RestoreResult(plan, 0.0, sequences, undo)
+    return RestoreResult(plan, 0.0, sequences, undo, known)
 
 
 async def _full_plan(work: Work) -> RestorePlan:
@@ -197,18 +225,38 @@ async def _look(connection: Connection, source: BundleSource, catalogue: Catalog
     return _Target(schema, classification, select_entries(source.manifest, schema, classification, own_node))
 
 
+async def _sieves(connection: Connection, source: BundleSource, target: _Target, earlier: Earlier) -> dict[int, Unpack]:
+    """What leaves out rows of entries whose tables nobody has touched, by entry."""
+    manifest, schema = source.manifest, target.schema
+    entries = await asyncio.to_thread(earlier.entries, manifest, schema, target.classification, target.selection)
+    tables = [schema.tables[manifest.tables[index].table] for index in entries]
+    same = await untouched(connection, earlier.known.mark, tables) if tables else frozenset()
+    return earlier.sieves(
+        manifest, {index: whole for index, whole in entries.items() if manifest.tables[index].table in same}
+    )
+
+
 async def _stage(
     connection: Connection,
-    source: BundleSource,
+    wanted: _Wanted,
     target: _Target,
-    conflicts: Conflicts,
-    choices: Choices,
-    progress: Progress,
     loaded: Collection[str] = (),
+    sieves: Mapping[int, Unpack] | None = None,
 ) -> Work:
     schema, classification, selection = target.schema, target.classification, target.selection
-    staged = await stage_entries(connection, source, schema, selection, progress, loaded)
-    return prepare(connection, source.manifest, schema, classification, selection, staged, conflicts, progress, choices)
+    source, progress = wanted.source, wanted.progress
+    staged = await stage_entries(connection, source, schema, selection, progress, loaded, sieves)
+    return prepare(
+        connection,
+        source.manifest,
+        schema,
+        classification,
+        selection,
+        staged,
+        wanted.conflicts,
+        progress,
+        wanted.choices,
+    )
 
 
 def _check_kind(source: BundleSource, own_node: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import AsyncGenerator, Collection, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from agent.database.staging import (
     copy_rows,
     count_misfits,
     count_missing,
-    create_stage,
+    create_stages,
     settle_types,
 )
 from agent.database.transaction import Connection
@@ -38,13 +38,22 @@ from protocol.manifest import Manifest
 
 _FRAMES_AHEAD = 3
 
+Unpack = Callable[[EncodedFrame], list[bytes]]
+"""Blocks of rows of a frame; called in threads, for the frames in order."""
+
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """The selected entries, by index. ``content`` names all rows of the bundle: a digest over those of its frames."""
+    """The selected entries, by index. ``content`` names all rows of the bundle: a digest over those of its frames.
+
+    Of the ``sifted`` only the rows that may differ from those here were staged; of the ``known`` none, and they have no
+    temporary table.
+    """
 
     stages: Mapping[int, Stage]
     content: str
+    sifted: frozenset[int] = frozenset()
+    known: frozenset[int] = frozenset()
 
 
 async def stage_entries(
@@ -54,12 +63,14 @@ async def stage_entries(
     selection: Selection,
     progress: Progress,
     loaded: Collection[str] = (),
+    sieves: Mapping[int, Unpack] | None = None,
 ) -> Staged:
     """The selected entries in temporary tables, or in the live tables ``loaded``, once the whole bundle has been read
     to its seal.
 
-    Memory stays within a few frames. Raises ``SchemaDrift`` with every problem of every table, and what ``source``
-    raises. After an error the connection is to be terminated.
+    ``sieves`` unpack frames of their entries to the rows that may differ from those here. Memory stays within a few
+    frames. Raises ``SchemaDrift`` with every problem of every table, and what ``source`` raises. After an error the
+    connection is to be terminated.
     """
     manifest = source.manifest
     fits = {chosen.index: column_fits(chosen.entry, chosen.table, manifest, schema) for chosen in selection.entries}
@@ -67,21 +78,32 @@ async def stage_entries(
         chosen.index: _stage(chosen, fits[chosen.index], loaded=chosen.table.name in loaded)
         for chosen in selection.entries
     }
-    for stage in stages.values():
-        await create_stage(connection, stage)
-    places = {index: stage.place for index, stage in stages.items()}
-    content = await copy_entries(connection, source, places, progress)
+    sieves = sieves or {}
+    await create_stages(connection, (stage for index, stage in stages.items() if index not in sieves))
+    known: set[int] = set()
+
+    async def place_of(index: int) -> tuple[str, str]:
+        known.discard(index)
+        if index in sieves:
+            await create_stages(connection, (stages[index],))
+        return stages[index].place
+
+    known.update(sieves)
+    content = await _copy_entries(connection, source, set(stages), place_of, sieves, progress)
     problems = [*selection.missing]
     same_schema = manifest.schema_fingerprint == schema.fingerprint()
     for chosen in selection.entries:
+        if chosen.index in known:
+            continue
         problems += await _check(connection, chosen, stages[chosen.index], fits[chosen.index], same_schema=same_schema)
     if problems:
         raise SchemaDrift(
             listed("The bundle has data for which this database has no place:", problems), details=problems
         )
-    for stage in stages.values():
-        await settle_types(connection, stage)
-    return Staged(stages, content)
+    for index, stage in stages.items():
+        if index not in known:
+            await settle_types(connection, stage)
+    return Staged(stages, content, frozenset(sieves), frozenset(known))
 
 
 def _stage(chosen: Selected, fits: tuple[ColumnFit, ...], *, loaded: bool) -> Stage:
@@ -97,11 +119,28 @@ async def copy_entries(
 
     Raises what ``source`` raises. After an error the connection is to be terminated.
     """
-    with ThreadPoolExecutor(2, "restore") as threads:
-        feed = _Feed(source.frames(), set(places), threads)
+
+    async def place_of(index: int) -> tuple[str, str]:
+        return places[index]
+
+    return await _copy_entries(connection, source, set(places), place_of, {}, progress)
+
+
+async def _copy_entries(
+    connection: Connection,
+    source: BundleSource,
+    wanted: set[int],
+    place_of: Callable[[int], Awaitable[tuple[str, str]]],
+    sieves: Mapping[int, Unpack],
+    progress: Progress,
+) -> str:
+    """``place_of`` is asked where an entry goes when there are rows of it; a sieve may leave none."""
+    # Sieves go from frame to frame: one thread keeps them in order.
+    with ThreadPoolExecutor(1 if sieves else 2, "restore") as threads:
+        feed = _Feed(source.frames(), wanted, sieves, threads)
         try:
-            for index in sorted(places):
-                await _fill(connection, source.manifest, index, places[index], feed, progress)
+            for index in sorted(wanted):
+                await _fill(connection, source.manifest, index, place_of, feed, progress)
             await feed.finish()
         finally:
             await feed.close()
@@ -112,20 +151,27 @@ async def _fill(
     connection: Connection,
     manifest: Manifest,
     index: int,
-    place: tuple[str, str],
+    place_of: Callable[[int], Awaitable[tuple[str, str]]],
     feed: _Feed,
     progress: Progress,
 ) -> None:
     entry = manifest.tables[index]
+    coming = feed.blocks(index)
+    first = await anext(coming, None)
+    progress(Step("reading", feed.rows, manifest.total_rows, entry.table))
+    if first is None:
+        return
 
     async def blocks() -> AsyncGenerator[bytes, None]:
-        async for block in feed.blocks(index):
+        yield first
+        async for block in coming:
             yield block
             progress(Step("reading", feed.rows, manifest.total_rows, entry.table))
 
+    place = await place_of(index)
     rows = await copy_rows(connection, place, [column.name for column in entry.columns], blocks())
-    if rows != entry.rows:
-        raise WrongRowCount(f"The table {entry.table} has {rows} rows in the bundle, not {entry.rows}.")
+    if rows != feed.given:
+        raise WrongRowCount(f"The table {entry.table} has {rows} rows in the bundle, not {feed.given}.")
 
 
 async def _check(
@@ -147,25 +193,37 @@ async def _check(
 
 
 class _Feed:
-    """The frames of a bundle, handed out entry by entry; frames of entries that nobody wants are passed over."""
+    """The frames of a bundle, handed out entry by entry; frames of entries that nobody wants are passed over.
+
+    ``rows`` of frames were read, ``given`` of them handed out of the last entry.
+    """
 
     def __init__(
-        self, frames: AsyncGenerator[EncodedFrame, None], wanted: set[int], threads: ThreadPoolExecutor
+        self,
+        frames: AsyncGenerator[EncodedFrame, None],
+        wanted: set[int],
+        sieves: Mapping[int, Unpack],
+        threads: ThreadPoolExecutor,
     ) -> None:
         self._frames = frames
         self._wanted = wanted
+        self._sieves = sieves
         self._threads = threads
-        self._ahead: deque[tuple[EncodedFrame, asyncio.Future[bytes]]] = deque()
+        self._ahead: deque[tuple[EncodedFrame, asyncio.Future[list[bytes]]]] = deque()
         self._ended = False
         self.rows = 0
+        self.given = 0
         self.content = hashlib.sha256()
 
     async def blocks(self, index: int) -> AsyncGenerator[bytes, None]:
         """The unpacked blocks of one entry. Entries must be asked for in the manifest's order."""
+        self.given = 0
         while await self._look_ahead() and self._ahead[0][0].entry == index:
-            frame, block = self._ahead.popleft()
+            frame, unpacking = self._ahead.popleft()
             self.rows += frame.rows
-            yield await block
+            for block in await unpacking:
+                self.given += block.count(b"\n") if index in self._sieves else frame.rows
+                yield block
 
     async def finish(self) -> None:
         """Read on to the seal. Raises what is wrong with the bundle."""
@@ -173,8 +231,8 @@ class _Feed:
             raise WrongRowCount("The bundle has frames out of the order of its tables.")
 
     async def close(self) -> None:
-        for _, block in self._ahead:
-            block.cancel()
+        for _, unpacking in self._ahead:
+            unpacking.cancel()
         await self._frames.aclose()
 
     async def _look_ahead(self) -> bool:
@@ -186,8 +244,13 @@ class _Feed:
                 continue
             self.content.update(frame.digest)
             if frame.entry in self._wanted:
-                unpacking = asyncio.get_running_loop().run_in_executor(self._threads, decode_block, frame)
+                unpack = self._sieves.get(frame.entry, _whole)
+                unpacking = asyncio.get_running_loop().run_in_executor(self._threads, unpack, frame)
                 self._ahead.append((frame, unpacking))
             else:
                 self.rows += frame.rows
         return bool(self._ahead)
+
+
+def _whole(frame: EncodedFrame) -> list[bytes]:
+    return [decode_block(frame)]

@@ -21,7 +21,7 @@ async def sent_before(workspace: Workspace, history: History, push: TransferReco
     )
     # Without a receipt the other laptop may not have it.
     ids = [each.bundle_id for each in earlier if each.receipt is not None and each.bundle_id is not None]
-    found = [await _kept(workspace, history, each) for each in dict.fromkeys(ids) if each != push.bundle_id]
+    found = [await kept_bundle(workspace, history, each) for each in dict.fromkeys(ids) if each != push.bundle_id]
     return tuple(each for each in found if each is not None)[:MOST]
 
 
@@ -30,13 +30,13 @@ async def first_kept(
 ) -> BaseFile | None:
     """The first of these bundles that this laptop has, if the device that offers them made it."""
     for bundle_id in bundle_ids:
-        kept = await _kept(workspace, history, bundle_id, source_node)
+        kept = await kept_bundle(workspace, history, bundle_id, source_node)
         if kept is not None:
             return kept
     return None
 
 
-async def _kept(
+async def kept_bundle(
     workspace: Workspace, history: History, bundle_id: str, source_node: str | None = None
 ) -> BaseFile | None:
     record = await history.backup(bundle_id)

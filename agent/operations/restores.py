@@ -23,6 +23,7 @@ from agent.operations.bringing import is_copy
 from agent.operations.errors import Declined, OperationError
 from agent.operations.inspect import verified
 from agent.operations.outcomes import RunningRestore
+from agent.operations.remembering import remember, remembered
 from agent.operations.workspace import Workspace, person, utc_now
 from certs.identity import verify_signature
 from protocol.manifest import Kind
@@ -157,24 +158,29 @@ async def apply_bundle(
         _record(workspace, bundle, _mode(conflicts, choices), approver=approver or person(), transfer_id=transfer_id)
     )
     running = RunningRestore(workspace, history, record)
-    return await running.run(
-        lambda: _after_others(
-            lambda: restore(
-                workspace.database_url,
-                bundle,
-                workspace.catalogue(),
-                own_node=workspace.store.identity().node_id,
-                conflicts=conflicts,
-                choices=choices,
-                expected=expected,
-                keeper=running.keeper,
-                started=running.started,
-                progress=progress,
+    async with remembered(workspace, history, bundle.manifest) as earlier:
+        result = await running.run(
+            lambda: _after_others(
+                lambda: restore(
+                    workspace.database_url,
+                    bundle,
+                    workspace.catalogue(),
+                    own_node=workspace.store.identity().node_id,
+                    conflicts=conflicts,
+                    choices=choices,
+                    expected=expected,
+                    keeper=running.keeper,
+                    started=running.started,
+                    earlier=earlier,
+                    progress=progress,
+                ),
+                wait_seconds,
             ),
-            wait_seconds,
-        ),
-        lambda result: (totals(result.plan), result.plan.digest),
-    )
+            lambda result: (totals(result.plan), result.plan.digest),
+        )
+    if result.known is not None and bundle.manifest.business is not None:
+        await remember(workspace, bundle.manifest.business, result.known)
+    return result
 
 
 async def _after_others(work: Callable[[], Awaitable[RestoreResult]], wait_seconds: float) -> RestoreResult:
@@ -233,16 +239,18 @@ async def _planned(
     transfer_id: str | None = None,
     show: Sequence[str] = (),
 ) -> RestorePlan:
-    plan = await plan_restore(
-        workspace.database_url,
-        bundle,
-        workspace.catalogue(),
-        own_node=workspace.store.identity().node_id,
-        conflicts=conflicts,
-        choices=choices,
-        show=show,
-        progress=progress,
-    )
+    async with remembered(workspace, history, bundle.manifest) as earlier:
+        plan = await plan_restore(
+            workspace.database_url,
+            bundle,
+            workspace.catalogue(),
+            own_node=workspace.store.identity().node_id,
+            conflicts=conflicts,
+            choices=choices,
+            show=show,
+            earlier=earlier,
+            progress=progress,
+        )
     record = await history.start_restore(
         _record(workspace, bundle, _mode(conflicts, choices), approver=approver or person(), transfer_id=transfer_id)
     )

@@ -12,6 +12,8 @@ from agent.database.merge import Conflicts
 from agent.engine.choices import Choices
 from agent.engine.errors import EngineError
 from agent.engine.plan import TableCounts
+from agent.engine.sifting import Earlier
+from agent.peers.delta import BaseFile
 from protocol.manifest import Kind
 from tests.engine.test_undo import Undos
 from tests.support.restores import Laptop
@@ -70,6 +72,11 @@ async def test_scenario(pair: Any, case: dict[str, Any], tmp_path: Path) -> None
         assert {each.table: each.rows for each in plan.cleared} == case["cleared"]
     for query, expected in case.get("then", {}).items():
         assert str(await there.value(query)) == expected, query
+    if result.known is not None:
+        file, base = BaseFile(bundle.manifest.bundle_id, bundle.path).open()
+        with file:
+            sooner = await there.plan(bundle, earlier=Earlier(result.known, base), **options)
+        assert sooner == await there.plan(bundle, **options)
     if case.get("again", True):
         assert (await there.restore(bundle, **options)).plan.totals.changes == 0
     if case.get("undo", True) and result.undo is not None:

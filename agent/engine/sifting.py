@@ -1,0 +1,174 @@
+"""Leaving out of a restore what is known to be here (:mod:`agent.engine.known`): the same plan, only sooner made.
+
+Rows that the earlier bundle has, too, are unchanged where their tables still hold what it brought.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from agent.database.merge import Merge
+from agent.database.merge_write import by_table
+from agent.database.transaction import Connection
+from agent.database.untouched import mark_tables
+from agent.engine.apply_work import Work
+from agent.engine.choices import NO_CHOICES
+from agent.engine.known import Known
+from agent.engine.loading import NotLoaded
+from agent.engine.plan import RestorePlan
+from agent.engine.restore_entries import Selection
+from agent.engine.restore_staging import Unpack
+from agent.tables.identity import natural_keys
+from agent.tables.infer import Classification
+from agent.tables.schema import Schema
+from protocol.delta import Base, Matcher
+from protocol.frames import EncodedFrame, decode_block
+from protocol.manifest import Kind, Manifest, TableEntry
+
+_NEWLINE = b"\n"
+_HELD = 16
+"""How many frames of an entry may have to be held back until it is clear whether all of it is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What is known, and the bundle that holds it."""
+
+    known: Known
+    base: Base
+
+    def entries(
+        self, manifest: Manifest, schema: Schema, classification: Classification, selection: Selection
+    ) -> dict[int, bool]:
+        """The entries of another bundle of which rows may be known, by index; true where rows are only known if all of
+        the entry are: their tables recognise rows by more than their ids, so all must be looked at together."""
+        before = self.base.manifest
+        fingerprint = schema.fingerprint()
+        if (
+            before is None
+            or before.digest().hex() != self.known.manifest
+            or self.base.content != self.known.content
+            or not fingerprint == self.known.schema == manifest.schema_fingerprint == before.schema_fingerprint
+        ):
+            return {}
+        places = {entry.table: (index, entry) for index, entry in enumerate(before.tables)}
+        found = {}
+        for chosen in selection.entries:
+            name = chosen.table.name
+            index, entry = places.get(name, (-1, None))
+            if name not in self.known.tables or entry is None or index != chosen.index:
+                continue
+            whole = bool(natural_keys(name, schema, classification))
+            first, end = self.base.range(index)
+            if _alike(entry, chosen.entry, manifest) and not (whole and end - first > _HELD):
+                found[index] = whole
+        return found
+
+    def sieves(self, manifest: Manifest, entries: Mapping[int, bool]) -> dict[int, Unpack]:
+        """For each of these :meth:`entries` of that bundle what unpacks its frames to the rows that may be new."""
+        matcher = Matcher(self.base)
+        matcher.meet(manifest)
+        sieve = _Sieve(self.base, matcher)
+        return {index: sieve.all_or_none if whole else sieve.news for index, whole in entries.items()}
+
+
+def _alike(one: TableEntry, other: TableEntry, manifest: Manifest) -> bool:
+    """Whether equal lines of both entries are equal rows; neither has a second entry for rows of other businesses."""
+    alone = sum(entry.table == other.table for entry in manifest.tables) == 1
+    return alone and not (one.stub or other.stub) and one.columns == other.columns
+
+
+class _Sieve:
+    """Leaves out the rows that are in the earlier bundle. Blocking, for one thread at a time; frames come in order.
+
+    Raises ``NotLoaded`` where the earlier bundle cannot be read any more.
+    """
+
+    def __init__(self, base: Base, matcher: Matcher) -> None:
+        self._base = base
+        self._matcher = matcher
+        self._entry = -1
+        self._held: list[int] | None = []
+
+    def news(self, frame: EncodedFrame) -> list[bytes]:
+        """The rows of the frame that the earlier bundle lacks, as one block or none."""
+        if self._matcher.same(frame) is not None:
+            return []
+        block = decode_block(frame)
+        with _reading_again():
+            first, count = self._matcher.alike(frame.entry, block)
+            before = set(self._base.prefix(first, count).split(_NEWLINE)) if count else set()
+        if not before:
+            return [block]
+        rows = [row for row in block[:-1].split(_NEWLINE) if row not in before]
+        return [_NEWLINE.join([*rows, b""])] if rows else []
+
+    def all_or_none(self, frame: EncodedFrame) -> list[bytes]:
+        """The same for an entry of which all rows are wanted as soon as one is new: those held back come then."""
+        if frame.entry != self._entry:
+            self._entry, self._held = frame.entry, []
+        number = self._matcher.same(frame)
+        if self._held is not None and number is not None:
+            self._held.append(number)
+            return []
+        held, self._held = self._held or [], None
+        with _reading_again():
+            return [*(self._base.block(number) for number in held), decode_block(frame)]
+
+
+@contextmanager
+def _reading_again() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, OSError) and not hasattr(error, "code"):
+            raise
+        raise NotLoaded from error
+
+
+def all_here(work: Work, plan: RestorePlan) -> tuple[str, ...]:
+    """The tables of which every row of the bundle will be here as it is in the bundle, once the plan is carried out."""
+    if work.manifest.kind is not Kind.BUSINESS or work.choices != NO_CHOICES or work.renames.found or work.ahead:
+        return ()
+    cleared = {each.table for each in plan.cleared}
+    merges = by_table(work.merges)
+    found = []
+    for name, counts in plan.tables.items():
+        alone = merges.get(name) or (work.sifted[name],)
+        whole = counts.rows == counts.insert + counts.update + counts.unchanged
+        if len(alone) == 1 and _plain(alone[0]) and whole and not counts.left_out and name not in cleared:
+            found.append(name)
+    return tuple(found)
+
+
+def _plain(merge: Merge) -> bool:
+    return bool(merge.identity) and not (merge.stub or merge.greatest)
+
+
+def still_holds(work: Work, known: Known) -> bool:
+    """Whether rows are told apart and compared as they were then, and none of those that came takes another id."""
+    same = all(
+        _plain(merge) and known.tables[name] == (merge.identity, merge.compared) for name, merge in work.sifted.items()
+    )
+    return same and not work.renames.found
+
+
+async def remember(connection: Connection, work: Work, names: Sequence[str]) -> Known | None:
+    """What is to be known of these tables (:func:`all_here`), which are written now; before the commit. None where
+    nothing was written to them: later nothing would show that the mark is of this database."""
+    merges = {merge.stage.table.name: merge for merge in (*work.merges, *work.sifted.values())}
+    if not names:
+        return None
+    mark = await mark_tables(connection, [work.schema.tables[name] for name in names])
+    if not any(own for _, _, own in mark.tables.values()):
+        return None
+    return Known(
+        bundle_id=work.manifest.bundle_id,
+        manifest=work.manifest.digest().hex(),
+        content=work.content,
+        schema=work.schema.fingerprint(),
+        tables={name: (merges[name].identity, merges[name].compared) for name in mark.tables},
+        mark=mark,
+    )
