@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
 import sys
 
@@ -117,6 +119,9 @@ def cli(home: str | None, as_json: bool) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point. Exit codes: 0 done, 1 failed or refused, 2 wrong usage, 130 stopped by Ctrl+C."""
+    # Looking for garbage was a sixth of a short command: what is imported stays, and the rest goes with the process.
+    gc.set_threshold(20_000)
+    atexit.register(gc.freeze)
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         code = cli.main(arguments, prog_name="backroom", standalone_mode=False)
