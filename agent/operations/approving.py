@@ -26,8 +26,6 @@ from protocol.errors import ProtocolError
 log = get_logger(__name__)
 
 POLL_SECONDS = 0.5
-WAITS = "waiting-for-approval"
-"""The code of a push that goes on when a person has said yes."""
 MODES = {"newer": Conflicts.NEWER, "bundle": Conflicts.BUNDLE}
 """The modes of a push that this laptop takes; all but ``newer`` are asked about."""
 

@@ -18,7 +18,7 @@ from agent.operations.keys import Ask, nobody
 from agent.operations.look import businesses
 from agent.operations.marking import NO_MARKS, Marker, Marks
 from agent.operations.network import network
-from agent.operations.transfers import other_device
+from agent.operations.targets import other_device
 from agent.operations.workspace import Workspace
 from certs.errors import TrustError
 

@@ -18,7 +18,8 @@ from agent.operations.look import businesses
 from agent.operations.looking import LOOK
 from agent.operations.requests import PushMode
 from agent.operations.rights import require_push
-from agent.operations.transfers import WAIT_SECONDS, PushDone, other_device, push_made
+from agent.operations.targets import other_device
+from agent.operations.transfers import WAIT_SECONDS, PushDone, push_made
 from agent.operations.workspace import Workspace
 from agent.peers.errors import Refused
 from certs.roster import Member

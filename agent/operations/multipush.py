@@ -18,7 +18,7 @@ from agent.operations.look import businesses
 from agent.operations.network import Network, network
 from agent.operations.requests import PushMode
 from agent.operations.rights import require_push
-from agent.operations.transfers import WrongTarget, other_device
+from agent.operations.targets import WrongTarget, other_device
 from agent.operations.workspace import Workspace
 from agent.peers.push import Pushed
 from certs.roster import Member

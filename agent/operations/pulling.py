@@ -12,7 +12,7 @@ from agent.engine.progress import Progress, silent
 from agent.operations.fetching import Wanted, WrongBundle, fetch
 from agent.operations.network import network
 from agent.operations.rights import require_pull
-from agent.operations.transfers import other_device
+from agent.operations.targets import other_device
 from agent.operations.workspace import Workspace
 from certs.roster import Member
 from protocol.manifest import Kind, Manifest

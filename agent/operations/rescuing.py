@@ -13,7 +13,7 @@ from agent.operations.errors import OperationError
 from agent.operations.network import network
 from agent.operations.pulling import pull
 from agent.operations.replacing import fetch_held, held_by_others
-from agent.operations.transfers import other_device
+from agent.operations.targets import other_device
 from agent.operations.verify import verify_files
 from agent.operations.workspace import Workspace
 from agent.peers.errors import PeerError

@@ -15,11 +15,11 @@ from agent.engine.backup import BackupRequest
 from agent.engine.progress import Progress, silent
 from agent.log import get_logger
 from agent.operations.backups import make_backup
-from agent.operations.errors import OperationError
 from agent.operations.handing import BROKE_OFF, hand_over, push_record
 from agent.operations.look import businesses
 from agent.operations.requests import LIFETIME, WAITS, PushMode
 from agent.operations.rights import require_push
+from agent.operations.targets import other_device
 from agent.operations.workspace import Workspace, utc_now
 from agent.peers.errors import Refused
 from certs.roster import Member
@@ -30,11 +30,6 @@ log = get_logger(__name__)
 
 RESUME_WITHIN = timedelta(hours=1)
 WAIT_SECONDS = 60.0
-
-
-class WrongTarget(OperationError):
-    code = "wrong-device"
-    hint = "`backroom devices` lists the laptops of the shop."
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +69,6 @@ class PushDone:
                 "message": self.receipt.message,
             },
         }
-
-
-def other_device(workspace: Workspace, text: str) -> Member:
-    """The active device that ``text`` names and that is not this one. Raises ``TrustError`` or :class:`WrongTarget`."""
-    member = workspace.store.require_shop().roster.find(text)
-    if member.node_id == workspace.store.identity().node_id:
-        raise WrongTarget(f"{member.name} is this laptop.")
-    if not member.active:
-        raise WrongTarget(f"{member.name} ({member.short_id}) was revoked.")
-    return member
 
 
 async def push(

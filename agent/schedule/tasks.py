@@ -9,13 +9,7 @@ from datetime import datetime, time, timedelta
 from agent.archive.history import History, new_id
 from agent.archive.records import DONE, FAILED, INTERRUPTED, RUNNING, RunRecord
 from agent.config_care import ScheduleEntry
-from agent.engine.backup import BackupRequest
-from agent.operations.backups import make_backup
-from agent.operations.drills import drill
 from agent.operations.errors import OperationError
-from agent.operations.prune import prune
-from agent.operations.transfers import push
-from agent.operations.verify import files_to_verify, verify_files
 from agent.operations.workspace import Workspace, utc_now
 from agent.schedule.due import Entry, Past, Run, past_of
 from protocol.manifest import Kind
@@ -76,12 +70,18 @@ async def run_entry(
 
 
 async def _do(workspace: Workspace, history: History, entry: ScheduleEntry) -> str:
+    # What a task needs is imported when it is due: most of a day nothing is.
     match entry.task:
         case "backup":
+            from agent.engine.backup import BackupRequest
+            from agent.operations.backups import make_backup
+
             assert entry.kind is not None
             made = await make_backup(workspace, history, BackupRequest(KINDS[entry.kind], entry.business))
             return f"{made.record.records} rows, {made.record.size} bytes, {made.record.filename}"
         case "push":
+            from agent.operations.transfers import push
+
             assert entry.business is not None
             assert entry.device is not None
             done = await push(workspace, history, entry.business, entry.device)
@@ -91,11 +91,15 @@ async def _do(workspace: Workspace, history: History, entry: ScheduleEntry) -> s
         case "drill":
             return await _drill(workspace, history)
         case "prune":
+            from agent.operations.prune import prune
+
             pruned = await prune(workspace, history)
             return f"{len(pruned.removed)} to the trash, {len(pruned.deleted)} deleted"
 
 
 async def _verify(workspace: Workspace, history: History) -> str:
+    from agent.operations.verify import files_to_verify, verify_files
+
     files = await files_to_verify(workspace, history, due=True)
     done = [each async for each in verify_files(workspace, history, files)]
     if bad := [each for each in done if not each.ok]:
@@ -105,6 +109,8 @@ async def _verify(workspace: Workspace, history: History) -> str:
 
 
 async def _drill(workspace: Workspace, history: History) -> str:
+    from agent.operations.drills import drill
+
     done = [each async for each in drill(workspace, history)]
     if bad := [each for each in done if not each.passed]:
         named = "; ".join(f"{each.backup.filename}: {each.record.error}" for each in bad[:5])

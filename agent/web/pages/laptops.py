@@ -10,7 +10,7 @@ from agent.database.errors import DatabaseError
 from agent.operations.devices import devices, revoke
 from agent.operations.governing import EVERYTHING, NOTHING, resolve_clone, set_device
 from agent.operations.look import businesses
-from agent.operations.transfers import other_device
+from agent.operations.targets import other_device
 from agent.tables.errors import TablesError
 from agent.web.pages.parts import GLANCE, field, fresh, require_typed
 from agent.web.pages.render import render, to

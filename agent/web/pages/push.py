@@ -18,7 +18,8 @@ from agent.operations.glance_memory import Checked
 from agent.operations.look import businesses
 from agent.operations.pulling import pull
 from agent.operations.requests import LIFETIME, PushMode
-from agent.operations.transfers import PushDone, other_device, push
+from agent.operations.targets import other_device
+from agent.operations.transfers import PushDone, push
 from agent.operations.workspace import Workspace, utc_now
 from agent.web.api.errors import NotFound, described
 from agent.web.api.jobs import DONE

@@ -12,7 +12,7 @@ from agent.engine.progress import Progress
 from agent.operations.devices import devices
 from agent.operations.replacing import replace
 from agent.operations.rescuing import rescue
-from agent.operations.transfers import other_device
+from agent.operations.targets import other_device
 from agent.operations.workspace import Workspace
 from agent.web.pages.parts import DESK, GLANCE, field, fresh
 from agent.web.pages.render import render, to
