@@ -20,6 +20,7 @@ from agent.operations.look import businesses_here
 from agent.operations.marking import Marker, Marks, since
 from agent.operations.network import Network, network
 from agent.operations.requests import WAITING, Requests
+from agent.operations.standing import arrivals
 from agent.operations.workspace import Workspace, utc_now
 from agent.peers.errors import PeerError
 from agent.tables.errors import TablesError
@@ -88,6 +89,8 @@ class View:
     devices: tuple[DeviceSeen, ...]
     businesses: tuple[BusinessSeen, ...]
     waiting: int
+    arriving: tuple[tuple[str, str], ...] = ()
+    """What comes in now, and from which laptop."""
     problem: str = ""
     hint: str = ""
 
@@ -309,7 +312,8 @@ class Glance:
         )
         requests = await asyncio.to_thread(Requests(self._workspace.home).all)
         waiting = sum(each.state == WAITING for each in requests)
-        return View(shop.shop_name if shop else None, devices, rows, waiting, *self._problem)
+        arriving = await asyncio.to_thread(arrivals, self._workspace.home)
+        return View(shop.shop_name if shop else None, devices, rows, waiting, arriving, *self._problem)
 
     def _device(self, member: Member) -> DeviceSeen:
         why_not = self._online.get(member.node_id)

@@ -161,6 +161,11 @@ async def transfers(workspace: Workspace, history: History) -> tuple[Moving, ...
     return tuple(found)
 
 
+def arrivals(home: Home) -> tuple[tuple[str, str], ...]:
+    """What comes in now, and from whom. Blocking, for a small file."""
+    return tuple((str(each.get("what", "")), str(each.get("peer", ""))) for each in _read(home))
+
+
 def _read(home: Home) -> list[dict[str, object]]:
     try:
         listed = json.loads(_file(home).read_text("utf-8"))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import Stage, apart, check_accessible, check_fits
+from tests.support.agents import NO_MDNS, ended
 
 ABC = "Restaurant ABC"
 KITCHEN = "laptop-kitchen-002"
@@ -106,6 +108,22 @@ def test_home_says_where_it_is_newer_and_what_to_do(stage: Stage) -> None:
     expect(page.get_by_text("differs between here and")).to_be_visible()
     go(page, "Laptops")
     expect(cell(page, ABC)).to_contain_text("Both changed")
+
+
+def test_what_comes_in_is_seen_and_stopped(stage: Stage) -> None:
+    grocery = "Green Valley Grocery"
+    kitchen = stage.reader.open(stage.kitchen)
+    slowly = {**NO_MDNS, "BACKROOM_BANDWIDTH_LIMIT": "0.004"}
+    pushing = stage.office.start("push", grocery, KITCHEN, env=slowly)
+    kitchen.get_by_role("link", name=f"{grocery} from laptop-office-001").click(timeout=40_000)
+    line = kitchen.get_by_role("listitem").filter(has_text=grocery)
+    expect(line).to_contain_text(re.compile(r"Coming in: .* of "))
+    check_accessible(kitchen)
+    kitchen.set_viewport_size({"width": 360, "height": 800})
+    check_fits(kitchen)
+    kitchen.get_by_role("button", name=f"Stop {grocery} for good").click()
+    expect(kitchen.get_by_text("Nothing is on its way.")).to_be_visible()
+    assert ended(pushing, 30).error["code"] == "cancelled"
 
 
 def open_all(page: Page) -> None:
@@ -232,6 +250,9 @@ def test_device_data_of_another_laptop_is_refused_and_something_else_offered(sta
     expect(page.get_by_role("button", name="Show what will happen")).to_have_count(0)
     check_accessible(page)
     page.get_by_role("button", name="Pull everything that may go").click()
+    expect(page.get_by_text(f"The backup of {KITCHEN} is here, in the archive.")).to_be_visible(timeout=60_000)
+    page.goto(f"{page.url.partition('/page')[0]}/page/laptops")
+    page.get_by_role("button", name=f"Pull everything from {KITCHEN}").click()
     expect(page.get_by_text(f"The backup of {KITCHEN} is here, in the archive.")).to_be_visible(timeout=60_000)
     page.goto(f"{page.url.partition('/page')[0]}/page/backups/{bundle}/restore")
     page.get_by_role("listitem").get_by_role("link", name="Full").first.click()

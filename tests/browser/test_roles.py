@@ -18,8 +18,8 @@ OPEN = {("POST", "/ticket"), ("GET", "/enter")}
 ASSISTANT = {
     ("GET", "/"), ("GET", "/shop"), ("GET", "/events"), ("GET", "/push"), ("POST", "/push"), ("POST", "/push/look"),
     ("POST", "/compare"), ("GET", "/jobs/{id}"), ("GET", "/jobs/{id}/events"), ("POST", "/jobs/{id}/cancel"),
-    ("GET", "/backups"), ("GET", "/backups/{id}"), ("GET", "/requests"), ("GET", "/activity"), ("GET", "/settings"),
-    ("POST", "/theme"), ("POST", "/leave"),
+    ("GET", "/backups"), ("GET", "/backups/{id}"), ("GET", "/requests"), ("GET", "/activity"), ("GET", "/transfers"),
+    ("GET", "/settings"), ("POST", "/theme"), ("POST", "/leave"),
 }  # fmt: skip
 FORGED = {
     "another host": {"Host": "evil.example"},

@@ -30,6 +30,7 @@ from agent.web.pages import (
     keeping,
     kits,
     laptops,
+    moving,
     places,
     push,
     replacing,
@@ -101,7 +102,7 @@ def make_pages(
     app.router.add_get("/enter", enter)
     app.router.add_post("/leave", leave)
     app.router.add_post("/theme", _theme)
-    for part in (home, activity, push, jobs, keeping, backups, restoring, incoming, *_FOR_ADMINS):
+    for part in (home, activity, push, jobs, keeping, backups, restoring, incoming, moving, *_FOR_ADMINS):
         app.add_routes(part.ROUTES)
     app.router.add_static("/static", HERE / "static")
 

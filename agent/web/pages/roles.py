@@ -29,6 +29,7 @@ FOR_ASSISTANTS = frozenset(
         (hdrs.METH_GET, "/backups/{id}"),
         (hdrs.METH_GET, "/requests"),
         (hdrs.METH_GET, "/activity"),
+        (hdrs.METH_GET, "/transfers"),
         (hdrs.METH_GET, "/settings"),
         (hdrs.METH_POST, "/theme"),
         (hdrs.METH_POST, "/leave"),

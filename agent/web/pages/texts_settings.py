@@ -161,6 +161,7 @@ SETTINGS_TEXTS = {
     "laptops.revoked": "shut out",
     "laptops.clone": "Clone alarm: two laptops work under this ID. Find the copy and wipe it first.",
     "laptops.resolve": "The copy is gone",
+    "laptops.pull": "Pull everything",
     "laptops.change": "Change",
     "laptops.label": "Label",
     "laptops.offer": "May push to others",

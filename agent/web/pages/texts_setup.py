@@ -95,7 +95,7 @@ SETUP_TEXTS = {
     "kit.made": "The kit is made, and was opened once to prove that it can be.",
     "kit.keep": "Download it and take it away from this laptop.",
     "kit.download": "Download {file}",
-    "kit.import": "Be that laptop again",
+    "kit.import": "Become a laptop again",
     "kit.import.lead": "After a repair or on a new disk: this computer becomes the laptop whose recovery kit you have, "
     "with the old one gone. First you see what is in the kit.",
     "kit.import.go": "Use a recovery kit",
