@@ -82,34 +82,37 @@ class _Walk:
             settled = scope.scoped(travel.parent) and scope.own(travel.child, "c") != NEVER
             if begun and not settled:
                 statements.append(self._travelling(travel, begun))
-        gained = await self._gain([*statements, *self._first_needs(needs)])
+        gained, bringing = await self._gain([*statements, *self._first_needs(needs)])
         await self._note_references()
         while gained:
             await self._analyze()
             self._round += 1
             statements = []
             for travel in travels:
-                if travel.parent in gained and (source := self._last_round(travel.parent, "p")):
+                if travel.parent in bringing and (source := self._last_round(travel.parent, "p")):
                     statements.append(self._travelling(travel, source))
             for need in needs:
                 if need.child in gained and (source := self._last_round(need.child, "c")):
                     statements.append(self._needed_by(need, source))
-            gained = await self._gain(statements)
+            gained, bringing = await self._gain(statements)
 
-    async def _gain(self, statements: Sequence[str]) -> set[str]:
-        """Run the statements of a round; the tables that gained lines, or better ones."""
-        if not statements:
-            return set()
-        await self._connection.execute("; ".join(statements))
-        gained = set()
-        for place, rows in await self._connection.fetch(
-            f"SELECT place, count(*) FROM {SCOPE_TABLE} WHERE round = {self._round} GROUP BY place"
-        ):
-            table = self._scope.rules.tables[place]
-            self._scope.lines[table] += rows
-            self._grown += rows
-            gained.add(table)
-        return gained
+    async def _gain(self, statements: Sequence[str]) -> tuple[set[str], set[str]]:
+        """Run the statements of a round: the tables that gained lines or better ones, and those that gained others than
+        stubs, with which nothing travels.
+        """
+        gained: set[str] = set()
+        bringing: set[str] = set()
+        if statements:
+            await self._connection.execute("; ".join(statements))
+            for place, rows, best in await self._connection.fetch(
+                f"SELECT place, count(*), min(how) FROM {SCOPE_TABLE} WHERE round = {self._round} GROUP BY place"
+            ):
+                table = self._scope.rules.tables[place]
+                self._scope.lines[table] += rows
+                self._grown += rows
+                gained.add(table)
+                bringing |= {table} if best < How.STUB else set()
+        return gained, bringing
 
     def _first_needs(self, needs: Iterable[NeedEdge]) -> Iterator[str]:
         """Adds what the rows with which the backup begins need."""
