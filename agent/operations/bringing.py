@@ -96,9 +96,13 @@ async def _fetch(workspace: Workspace, place: str, kept: Kept, target: Path, pro
     await open_place(find_place(place, workspace.config.delivery)).fetch(kept.name, target, told)
 
 
+def written(name: str) -> str:
+    """The time in the name of a backup: later ones sort behind."""
+    return name.split(".")[0][-15:]
+
+
 def _which(where: str, before: str, there: Iterable[Kept], missing: str | None = None) -> WhichBackup:
-    """The names are signed times: the last ones are the newest."""
-    names = sorted((each.name for each in there), key=lambda name: name.split(".")[0][-15:], reverse=True)
+    names = sorted((each.name for each in there), key=written, reverse=True)
     listed = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
     what = f"{where} has no backup {missing}" if missing else f"{where} is a place, not a backup"
     holds = f"it has {listed}" if names else "there is no backup in it"

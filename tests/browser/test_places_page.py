@@ -168,6 +168,19 @@ def test_a_folder_is_set_up_with_its_own_recipients_or_unsealed(office: Office, 
     office.press("Test stick")
     expect(page.get_by_text("It works.")).to_be_visible()
     assert office.kept("stick").plain is True
+
+    # What was delivered is taken in again from there.
+    made = apart(lambda: office.laptop.do("backup", "--full-device"))
+    apart(lambda: office.laptop.do("deliver", made["bundle_id"], "--to", "stick"))
+    Path(made["file"]).unlink()
+    page.get_by_role("navigation").get_by_role("link", name="Settings").click()
+    page.locator(".tiles").get_by_role("link", name="Deliveries").click()
+    office.press("What lies there: stick")
+    expect(page.get_by_text(f"Backups at {tmp_path}, the newest first.")).to_be_visible()
+    check_accessible(page)
+    office.press(f"Take in {Path(made['file']).name}")
+    expect(page.get_by_text("The file is in the archive.")).to_be_visible()
+    assert Path(made["file"]).exists()
     office.form(change="stick")
     page.locator("summary", has_text="Encryption").click()
     page.get_by_label("Never seal what goes there").uncheck()

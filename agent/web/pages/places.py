@@ -15,10 +15,13 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from agent.config_delivery import DeliverySettings
+from agent.delivery.base import Kept
 from agent.delivery.errors import BadPlaceError
 from agent.engine.progress import Progress
 from agent.operations import deliveries
-from agent.web.pages.errors import BadField, Missing, PageError
+from agent.operations.bringing import brought, files_at, written
+from agent.operations.taking_in import take_in
+from agent.web.pages.errors import BadField, Missing, NeedsPassphrase, PageError
 from agent.web.pages.parts import DESK, field, fresh
 from agent.web.pages.render import render, to
 from agent.web.pages.texts import TEXTS, text
@@ -117,16 +120,43 @@ def _settings(form: Mapping[str, Any], before: DeliverySettings | None) -> Deliv
 
 
 async def change_place(request: web.Request) -> web.StreamResponse:
-    """Try a place, or take it out of the settings."""
-    workspace, name = fresh(request), request.match_info["name"]
-    if await field(request, "act") == "remove":
+    """Try a place, look what lies there, or take it out of the settings."""
+    workspace, name, act = fresh(request), request.match_info["name"], await field(request, "act")
+    if act == "remove":
         await asyncio.to_thread(deliveries.remove_place, workspace, name)
         raise to("/deliveries")
+    if act == "files":
+
+        async def look(progress: Progress) -> tuple[str, list[Kept]]:
+            where, there = await files_at(workspace, name)
+            return where, sorted(there, key=lambda each: written(each.name), reverse=True)
+
+        title = text("deliveries.files.title", name=name)
+        sheet = request.app[DESK].start(title, "done_files.html", "/deliveries", look, {"place": name})
+        raise to(f"/jobs/{sheet.job.id}")
 
     async def work(progress: Progress) -> str:
         return await deliveries.try_place(workspace, name)
 
     sheet = request.app[DESK].start(text("deliveries.testing", name=name), "done_test.html", "/deliveries", work)
+    raise to(f"/jobs/{sheet.job.id}")
+
+
+async def take(request: web.Request) -> web.StreamResponse:
+    """Fetch a backup that lies at a place, and take it into the archive."""
+    workspace, name = fresh(request), request.match_info["name"]
+    file, words = await field(request, "file"), str((await request.post()).get("words", ""))
+
+    async def ask(_: str) -> str:
+        if not words:
+            raise NeedsPassphrase
+        return words
+
+    async def work(progress: Progress) -> Any:
+        async with workspace.history() as history, brought(workspace, f"{name}:{file}", progress=progress) as path:
+            return await take_in(workspace, history, path, ask, progress=progress)
+
+    sheet = request.app[DESK].start(text("import.title", file=file), "done_import.html", "/deliveries", work)
     raise to(f"/jobs/{sheet.job.id}")
 
 
@@ -195,5 +225,6 @@ ROUTES = [
     web.get("/deliveries", places),
     web.post("/deliveries", keep_place),
     web.post("/deliveries/{name}", change_place),
+    web.post("/deliveries/{name}/take", take),
     web.post("/queue/{id}", change_waiting),
 ]

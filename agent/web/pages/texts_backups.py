@@ -140,7 +140,7 @@ BACKUP_TEXTS = {
     "import.known.revoked": "It was made by {device}, which was shut out of this shop. Its seal holds.",
     "import.unsigned": "The file says that {device} made it. It is not signed; nothing proves that.",
     "import.sealed": "The file is sealed, and no passphrase was given.",
-    "import.sealed.hint": "Type its passphrase, or that of the recovery key, and drop it again.",
+    "import.sealed.hint": "Type its passphrase, or that of the recovery key, and try again.",
     "import.broken": "The file did not come to its end.",
     "import.broken.hint": "Drop it again.",
 }
