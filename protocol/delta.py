@@ -90,6 +90,11 @@ class Base:
         self._numbers = {place.digest: number for number, place in enumerate(self._places)}
 
     @property
+    def frames(self) -> int:
+        """How many frames it has."""
+        return len(self._places)
+
+    @property
     def content(self) -> str:
         """A digest over those of all frames, in hex: with the same one, bundles have the same rows in their entries."""
         return sha256(b"".join(place.digest for place in self._places)).hexdigest()

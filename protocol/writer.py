@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from hashlib import sha256
 
 from protocol.errors import OutOfOrder
 from protocol.frames import EncodedFrame, check_data, frame_record, next_chain, start_chain
@@ -27,8 +28,14 @@ class BundleWriter:
         self._manifest_digest = manifest.digest()
         self._ledger = Ledger(manifest)
         self._chain = start_chain(self._header, self._manifest)
+        self._content = sha256()
         self._open = False
         self._sealed = False
+
+    @property
+    def content(self) -> str:
+        """A digest over those of all frames so far, in hex, as ``protocol.delta.Base`` has it."""
+        return self._content.hexdigest()
 
     def header(self) -> bytes:
         """The first bytes: magic, version and manifest."""
@@ -46,6 +53,7 @@ class BundleWriter:
         self._check_open()
         check_data(frame, self._limits)
         self._ledger.add(frame)
+        self._content.update(frame.digest)
         self._chain = next_chain(self._chain, frame.digest)
         return frame_record(frame, self._chain)
 

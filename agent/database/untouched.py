@@ -3,8 +3,8 @@
 Every row says which transaction wrote it (its ``xmin``). A table is as it was if it has as many rows as then and none
 that was written since: rows that went would be missing in the number, and whatever came since says so. That holds
 while the server runs: one whose files were put back to an earlier day has been started again, and gives transaction
-ids out a second time. So a mark is good for one run of the server, and then as long as what its own transaction
-wrote can still be seen.
+ids out a second time. So a mark is good for one run of the server, and that of a transaction which wrote as
+long as something of that can still be seen.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class _Rows:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """How tables were when transaction ``own`` was about to commit: rows and own rows by table name. ``oldest`` is the
-    transaction before which all had ended."""
+    """How tables were when transaction ``own`` was about to commit (0: it only read): OID, rows and own rows by table
+    name. ``oldest`` is the transaction before which all had ended."""
 
     server: str
     own: int
@@ -61,14 +61,15 @@ class Mark:
         return cls(str(server), int(own), int(oldest), kept)
 
 
-async def mark_tables(connection: asyncpg.Connection, tables: Iterable[Table]) -> Mark:
-    """Mark these tables as they are for this transaction, which has written what it writes and holds them.
+async def mark_tables(connection: asyncpg.Connection, tables: Iterable[Table], *, writer: bool = True) -> Mark:
+    """Mark these tables as they are for this transaction: a ``writer``, which has written what it writes, or one that
+    sees one moment.
 
     A table that somebody has written to while another transaction was still open is left out: which of its rows are
     older than the mark could not be told.
     """
     server = await connection.fetchrow(_SERVER)
-    own = int(await connection.fetchval("SELECT pg_current_xact_id()::text"))
+    own = int(await connection.fetchval("SELECT pg_current_xact_id()::text")) if writer else 0
     oldest = int(server["oldest"])
     found = await _look(connection, tables, own, oldest)
     return Mark(
@@ -81,7 +82,7 @@ async def mark_tables(connection: asyncpg.Connection, tables: Iterable[Table]) -
 
 async def untouched(connection: asyncpg.Connection, mark: Mark, tables: Iterable[Table]) -> frozenset[str]:
     """Names of those of ``tables`` whose rows are those of the mark. None are where the server was started since, or
-    nothing that the marking transaction wrote can be seen any more."""
+    nothing that a marking writer wrote can be seen any more."""
     server = await connection.fetchrow(_SERVER)
     if server["server"] != mark.server or not 0 <= int(server["next"]) - mark.oldest < _LONGEST:
         return frozenset()
@@ -89,11 +90,11 @@ async def untouched(connection: asyncpg.Connection, mark: Mark, tables: Iterable
     same = {
         name for name, rows in found.items() if not rows.later and (rows.oid, rows.rows, rows.own) == mark.tables[name]
     }
-    return frozenset(same) if any(found[name].own for name in same) else frozenset()
+    return frozenset(same) if not mark.own or any(found[name].own for name in same) else frozenset()
 
 
 async def _look(connection: asyncpg.Connection, tables: Iterable[Table], own: int, oldest: int) -> dict[str, _Rows]:
-    """Rows that an ``own`` transaction wrote, or any from ``oldest`` on but ``own``, by table."""
+    """Rows in all, that transaction ``own`` wrote, and that others wrote from ``oldest`` on, by table."""
     by_place = list(tables)
     found: dict[str, _Rows] = {}
     written = f"'{own % (1 << 32)}'::xid"

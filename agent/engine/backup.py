@@ -20,7 +20,9 @@ from agent.database.readers import beside, export_snapshot
 from agent.database.scope import How, Scope, Source
 from agent.database.scope_walk import fill_business_scope, fill_full_scope, find_complete
 from agent.database.snapshot import Snapshot, open_snapshot
+from agent.engine.again import EarlierGone, as_before, frame_again, note
 from agent.engine.errors import GateFailed, NothingToBackUp
+from agent.engine.known import Earlier, Known
 from agent.engine.progress import Progress, Step, silent
 from agent.engine.reading import Piece, Reading
 from agent.tables.catalogue import Catalogue, TableClass
@@ -74,12 +76,14 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class BackupResult:
-    """A finished backup. ``bytes`` is its size, ``raw_bytes`` the size of its rows before compression."""
+    """A finished backup. ``bytes`` is its size, ``raw_bytes`` the size of its rows before compression; ``known`` is
+    what the next backup of the business need not read again, if it is told."""
 
     manifest: Manifest
     bytes: int
     raw_bytes: int
     seconds: float
+    known: Known | None = None
 
 
 def tables_to_read(kind: Kind, classification: Classification) -> tuple[str, ...]:
@@ -103,14 +107,33 @@ async def backup(
     open_sink: Callable[[Manifest], AbstractAsyncContextManager[Sink]],
     *,
     now: Callable[[], datetime],
+    earlier: Earlier | None = None,
     progress: Progress = silent,
 ) -> BackupResult:
     """Back up into the sink that ``open_sink`` makes once the manifest is known (and every gate has passed).
 
-    The sink is committed where its block ends well, and thrown away where it does not. Raises errors of
+    The sink is committed where its block ends well, and thrown away where it does not. ``earlier`` is what the last
+    backup of this business made known, with its bundle; where that turns out to be gone, a second sink is asked for.
+    Raises errors of
     ``agent.database`` (rights, locks, lost connection), :class:`GateFailed`, :class:`NothingToBackUp` and what the
     sink raises.
     """
+    try:
+        return await _back_up(url, catalogue, request, origin, open_sink, now, earlier, progress)
+    except EarlierGone:
+        return await _back_up(url, catalogue, request, origin, open_sink, now, None, progress)
+
+
+async def _back_up(
+    url: str,
+    catalogue: Catalogue,
+    request: BackupRequest,
+    origin: Origin,
+    open_sink: Callable[[Manifest], AbstractAsyncContextManager[Sink]],
+    now: Callable[[], datetime],
+    earlier: Earlier | None,
+    progress: Progress,
+) -> BackupResult:
     started = monotonic()
     doing = "The backup"
 
@@ -124,6 +147,11 @@ async def backup(
         progress(Step("finding rows"))
         business, scope = await begin_scope(snapshot, request)
         names = tables_to_read(request.kind, snapshot.classification)
+        if earlier is not None and business is not None:
+            before = await as_before(snapshot, earlier, business.id, request.compress, names)
+            if before is not None:
+                made = _described(snapshot, request, origin, before.business, before.tables, now())
+                return await _copy(earlier, made, origin, open_sink, progress, started)
         size = await sizes(snapshot.connection, snapshot.schema, names)
         begun = {name: _begun(snapshot, scope, name, size.pages.get(name, 0)) for name in names}
         if size.bytes >= WORTH_A_READER:
@@ -151,7 +179,33 @@ async def backup(
                         progress(Step("backing up", done, manifest.total_rows, entry.table, bytes=written))
             sealed = await asyncio.to_thread(writer.seal, origin.sign, origin.certificate)
             written += await _emit(sink, sealed)
-    return BackupResult(manifest, written, raw, monotonic() - started)
+        known = await note(snapshot, manifest, writer.content, names) if business is not None else None
+    return BackupResult(manifest, written, raw, monotonic() - started, known)
+
+
+async def _copy(
+    earlier: Earlier,
+    manifest: Manifest,
+    origin: Origin,
+    open_sink: Callable[[Manifest], AbstractAsyncContextManager[Sink]],
+    progress: Progress,
+    started: float,
+) -> BackupResult:
+    """A bundle of that manifest with the frames of the earlier one. Raises ``EarlierGone``."""
+    writer, base = BundleWriter(manifest), earlier.base
+    raw = done = 0
+    async with open_sink(manifest) as sink:
+        written = await _emit(sink, writer.header())
+        for number in range(base.frames):
+            frame = await asyncio.to_thread(frame_again, base, number)
+            written += await _emit(sink, await asyncio.to_thread(writer.frame, frame))
+            raw += frame.raw_length
+            done += frame.rows
+            table = manifest.tables[frame.entry].table
+            progress(Step("backing up", done, manifest.total_rows, table, bytes=written))
+        written += await _emit(sink, await asyncio.to_thread(writer.seal, origin.sign, origin.certificate))
+    known = replace(earlier.known, bundle_id=manifest.bundle_id, manifest=manifest.digest().hex())
+    return BackupResult(manifest, written, raw, monotonic() - started, known)
 
 
 async def _emit(sink: Sink, data: bytes) -> int:
@@ -240,6 +294,18 @@ async def _manifest(
     entries.sort(key=lambda entry: order[entry.section])
     if not any(entry.rows for entry in entries):
         raise NothingToBackUp("There is nothing to back up: every table is empty.")
+    named = BusinessRef(business.id, business.name) if business else None
+    return _described(snapshot, request, origin, named, tuple(entries), at)
+
+
+def _described(
+    snapshot: Snapshot,
+    request: BackupRequest,
+    origin: Origin,
+    business: BusinessRef | None,
+    entries: tuple[TableEntry, ...],
+    at: datetime,
+) -> Manifest:
     enums = {column.enum for entry in entries for column in entry.columns if column.enum}
     return Manifest(
         version=BUNDLE_VERSION,
@@ -250,15 +316,15 @@ async def _manifest(
         source_node=origin.node_id,
         source_device=origin.device,
         target_node=request.target_node,
-        business=BusinessRef(business.id, business.name) if business else None,
+        business=business,
         created=at,
         created_by=origin.created_by,
         options=Options(compress=request.compress, include_demo=request.include_demo),
         schema_fingerprint=snapshot.schema.fingerprint(),
         server_version=snapshot.server_version,
         enums={name: snapshot.schema.enums[name] for name in sorted(enums) if name in snapshot.schema.enums},
-        tables=tuple(entries),
-        warnings=coverage_warnings(request.kind, classification),
+        tables=entries,
+        warnings=coverage_warnings(request.kind, snapshot.classification),
     )
 
 

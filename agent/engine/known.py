@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent.database.untouched import Mark
+
+if TYPE_CHECKING:
+    from protocol.delta import Base
 
 _NAMES = ("bundle_id", "manifest", "content", "schema")
 
@@ -45,3 +48,11 @@ class Known:
         tables = {str(name): (tuple(first), tuple(second)) for name, (first, second) in plain["tables"].items()}
         bundle_id, manifest, content, schema = (str(plain[name]) for name in _NAMES)
         return cls(bundle_id, manifest, content, schema, tables, Mark.of(plain["mark"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What is known, and the bundle that it speaks of."""
+
+    known: Known
+    base: Base

@@ -25,6 +25,7 @@ from agent.engine.bundle_file import BundleSource
 from agent.engine.choices import NO_CHOICES, Choices
 from agent.engine.examples import clock_warnings, examples
 from agent.engine.keeping import Keeper, write_undo
+from agent.engine.known import Earlier
 from agent.engine.loading import NotLoaded, open_up
 from agent.engine.outdated import dequeue, find_outdated, queues
 from agent.engine.plan import RestorePlan, RestoreResult
@@ -33,7 +34,7 @@ from agent.engine.record import as_in_bundle, record
 from agent.engine.restore_entries import Selection, select_entries
 from agent.engine.restore_errors import DuplicateRows, NotABackup, PlanChanged, UnclearRows, listed
 from agent.engine.restore_staging import Unpack, stage_entries
-from agent.engine.sifting import Earlier, all_here, remember, still_holds
+from agent.engine.sifting import all_here, known_entries, remember, sieves, still_holds
 from agent.tables.catalogue import Catalogue
 from agent.tables.infer import Classification, classify
 from agent.tables.schema import Schema, Table
@@ -146,8 +147,8 @@ class _Target:
 async def _plan(wanted: _Wanted, show: Sequence[str], earlier: Earlier | None) -> RestorePlan:
     async with open_transaction(wanted.url, Isolation.ONE_MOMENT, doing=_DOING) as connection:
         target = await _look(connection, wanted.source, wanted.catalogue, wanted.own_node)
-        sieves = await _sieves(connection, wanted.source, target, earlier) if earlier is not None else {}
-        work = await _stage(connection, wanted, target, sieves=sieves)
+        unpack = await _sieves(connection, wanted.source, target, earlier)
+        work = await _stage(connection, wanted, target, unpack=unpack)
         plan = await _full_plan(work)
         if earlier is not None and not still_holds(work, earlier.known):
             raise NotLoaded
@@ -169,8 +170,8 @@ async def _restore(wanted: _Wanted, earlier: Earlier | None, *, may_load: bool) 
             await take_down(connection, rebuild)
         if rebuild is not None:
             earlier = None
-        sieves = await _sieves(connection, source, target, earlier) if earlier is not None else {}
-        work = await _stage(connection, wanted, target, rebuild.tables if rebuild is not None else (), sieves)
+        unpack = await _sieves(connection, source, target, earlier)
+        work = await _stage(connection, wanted, target, rebuild.tables if rebuild is not None else (), unpack)
         if rebuild is None:
             progress(Step("waiting for the platform"))
             await hold_tables(connection, [*work.tables, *target.queues])
@@ -225,15 +226,18 @@ async def _look(connection: Connection, source: BundleSource, catalogue: Catalog
     return _Target(schema, classification, select_entries(source.manifest, schema, classification, own_node))
 
 
-async def _sieves(connection: Connection, source: BundleSource, target: _Target, earlier: Earlier) -> dict[int, Unpack]:
+async def _sieves(
+    connection: Connection, source: BundleSource, target: _Target, earlier: Earlier | None
+) -> dict[int, Unpack]:
     """What leaves out rows of entries whose tables nobody has touched, by entry."""
+    if earlier is None:
+        return {}
     manifest, schema = source.manifest, target.schema
-    entries = await asyncio.to_thread(earlier.entries, manifest, schema, target.classification, target.selection)
+    entries = await asyncio.to_thread(known_entries, earlier, manifest, schema, target.classification, target.selection)
     tables = [schema.tables[manifest.tables[index].table] for index in entries]
     same = await untouched(connection, earlier.known.mark, tables) if tables else frozenset()
-    return earlier.sieves(
-        manifest, {index: whole for index, whole in entries.items() if manifest.tables[index].table in same}
-    )
+    still = {index: whole for index, whole in entries.items() if manifest.tables[index].table in same}
+    return sieves(earlier, manifest, still)
 
 
 async def _stage(
@@ -241,11 +245,11 @@ async def _stage(
     wanted: _Wanted,
     target: _Target,
     loaded: Collection[str] = (),
-    sieves: Mapping[int, Unpack] | None = None,
+    unpack: Mapping[int, Unpack] | None = None,
 ) -> Work:
     schema, classification, selection = target.schema, target.classification, target.selection
     source, progress = wanted.source, wanted.progress
-    staged = await stage_entries(connection, source, schema, selection, progress, loaded, sieves)
+    staged = await stage_entries(connection, source, schema, selection, progress, loaded, unpack)
     return prepare(
         connection,
         source.manifest,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from agent.database.merge import Merge
 from agent.database.merge_write import by_table
@@ -15,7 +14,7 @@ from agent.database.transaction import Connection
 from agent.database.untouched import mark_tables
 from agent.engine.apply_work import Work
 from agent.engine.choices import NO_CHOICES
-from agent.engine.known import Known
+from agent.engine.known import Earlier, Known
 from agent.engine.loading import NotLoaded
 from agent.engine.plan import RestorePlan
 from agent.engine.restore_entries import Selection
@@ -32,46 +31,40 @@ _HELD = 16
 """How many frames of an entry may have to be held back until it is clear whether all of it is known."""
 
 
-@dataclass(frozen=True, slots=True)
-class Earlier:
-    """What is known, and the bundle that holds it."""
+def known_entries(
+    earlier: Earlier, manifest: Manifest, schema: Schema, classification: Classification, selection: Selection
+) -> dict[int, bool]:
+    """The entries of another bundle of which rows may be known, by index; true where rows are only known if all of the
+    entry are: their tables recognise rows by more than their ids, so all must be looked at together."""
+    known, before = earlier.known, earlier.base.manifest
+    fingerprint = schema.fingerprint()
+    if (
+        before is None
+        or before.digest().hex() != known.manifest
+        or earlier.base.content != known.content
+        or not fingerprint == known.schema == manifest.schema_fingerprint == before.schema_fingerprint
+    ):
+        return {}
+    places = {entry.table: (index, entry) for index, entry in enumerate(before.tables)}
+    found = {}
+    for chosen in selection.entries:
+        name = chosen.table.name
+        index, entry = places.get(name, (-1, None))
+        if name not in known.tables or entry is None or index != chosen.index:
+            continue
+        whole = bool(natural_keys(name, schema, classification))
+        first, end = earlier.base.range(index)
+        if _alike(entry, chosen.entry, manifest) and not (whole and end - first > _HELD):
+            found[index] = whole
+    return found
 
-    known: Known
-    base: Base
 
-    def entries(
-        self, manifest: Manifest, schema: Schema, classification: Classification, selection: Selection
-    ) -> dict[int, bool]:
-        """The entries of another bundle of which rows may be known, by index; true where rows are only known if all of
-        the entry are: their tables recognise rows by more than their ids, so all must be looked at together."""
-        before = self.base.manifest
-        fingerprint = schema.fingerprint()
-        if (
-            before is None
-            or before.digest().hex() != self.known.manifest
-            or self.base.content != self.known.content
-            or not fingerprint == self.known.schema == manifest.schema_fingerprint == before.schema_fingerprint
-        ):
-            return {}
-        places = {entry.table: (index, entry) for index, entry in enumerate(before.tables)}
-        found = {}
-        for chosen in selection.entries:
-            name = chosen.table.name
-            index, entry = places.get(name, (-1, None))
-            if name not in self.known.tables or entry is None or index != chosen.index:
-                continue
-            whole = bool(natural_keys(name, schema, classification))
-            first, end = self.base.range(index)
-            if _alike(entry, chosen.entry, manifest) and not (whole and end - first > _HELD):
-                found[index] = whole
-        return found
-
-    def sieves(self, manifest: Manifest, entries: Mapping[int, bool]) -> dict[int, Unpack]:
-        """For each of these :meth:`entries` of that bundle what unpacks its frames to the rows that may be new."""
-        matcher = Matcher(self.base)
-        matcher.meet(manifest)
-        sieve = _Sieve(self.base, matcher)
-        return {index: sieve.all_or_none if whole else sieve.news for index, whole in entries.items()}
+def sieves(earlier: Earlier, manifest: Manifest, entries: Mapping[int, bool]) -> dict[int, Unpack]:
+    """For each of these :func:`known_entries` of that bundle what unpacks its frames to the rows that may be new."""
+    matcher = Matcher(earlier.base)
+    matcher.meet(manifest)
+    sieve = _Sieve(earlier.base, matcher)
+    return {index: sieve.all_or_none if whole else sieve.news for index, whole in entries.items()}
 
 
 def _alike(one: TableEntry, other: TableEntry, manifest: Manifest) -> bool:

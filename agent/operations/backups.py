@@ -13,6 +13,7 @@ from agent.archive.records import BackupRecord
 from agent.archive.writer import Writer
 from agent.engine.backup import BackupRequest, BackupResult, backup
 from agent.engine.progress import Progress, silent
+from agent.operations.remembering import Of, remember, remembered
 from agent.operations.workspace import Workspace, utc_now
 from protocol.manifest import Kind, Manifest
 from protocol.names import bundle_name
@@ -101,16 +102,18 @@ async def make_backup(
         sinks.append(_FileSink(writer, bundle_name(manifest)))
         return sinks[-1]
 
-    result = await backup(
-        workspace.database_url,
-        workspace.catalogue(),
-        request,
-        workspace.origin(),
-        open_sink,
-        now=utc_now,
-        progress=progress,
-    )
-    (sink,) = sinks
+    async with remembered(workspace, history, Of.MADE, request.business) as earlier:
+        result = await backup(
+            workspace.database_url,
+            workspace.catalogue(),
+            request,
+            workspace.origin(),
+            open_sink,
+            now=utc_now,
+            earlier=earlier,
+            progress=progress,
+        )
+    sink = sinks[-1]
     assert sink.path is not None
     record = await history.add_backup(
         backup_record(
@@ -123,6 +126,8 @@ async def make_backup(
             came="made",
         )
     )
+    if result.known is not None and result.manifest.business is not None and output is None:
+        await remember(workspace, Of.MADE, result.manifest.business.id, result.known)
     return BackupMade(sink.path, record, result)
 
 

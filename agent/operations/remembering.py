@@ -1,7 +1,8 @@
-"""What the last restore of a business made known, kept for the next one (:mod:`agent.engine.known`).
+"""What the last restore of a business, and the last backup of it, made known, kept for the next one
+(:mod:`agent.engine.known`).
 
 A note in ``state/known``, and the bundle in the archive that it speaks of. Where either is not to be had, or says
-something odd, the next restore looks at everything.
+something odd, the next one looks at everything.
 """
 
 from __future__ import annotations
@@ -11,27 +12,32 @@ import hashlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from enum import StrEnum
 from pathlib import Path
 
 from agent.archive.history import History
-from agent.engine.known import Known
-from agent.engine.sifting import Earlier
+from agent.engine.known import Earlier, Known
 from agent.log import get_logger
 from agent.operations.deltas import kept_bundle
 from agent.operations.workspace import Workspace
 from certs import files
-from protocol.manifest import BusinessRef, Kind, Manifest
 
 log = get_logger(__name__)
 
 
+class Of(StrEnum):
+    """What a note is of."""
+
+    RESTORED = "restored"
+    MADE = "made"
+
+
 @asynccontextmanager
-async def remembered(workspace: Workspace, history: History, manifest: Manifest) -> AsyncIterator[Earlier | None]:
-    """What is known of the business that the bundle is about, as long as the block lasts; None where nothing is."""
-    if manifest.kind is not Kind.BUSINESS or manifest.business is None:
-        yield None
-        return
-    known = await asyncio.to_thread(_read, _path(workspace, manifest.business))
+async def remembered(
+    workspace: Workspace, history: History, what: Of, business_id: str | None
+) -> AsyncIterator[Earlier | None]:
+    """What is known of the business (None: of none), as long as the block lasts; None where nothing is."""
+    known = await asyncio.to_thread(_read, _path(workspace, what, business_id)) if business_id is not None else None
     kept = await kept_bundle(workspace, history, known.bundle_id) if known is not None else None
     if known is None or kept is None:
         yield None
@@ -41,7 +47,7 @@ async def remembered(workspace: Workspace, history: History, manifest: Manifest)
     except Exception as error:
         if not isinstance(error, OSError) and not hasattr(error, "code"):
             raise
-        log.info("the bundle of the last restore cannot be read", bundle=known.bundle_id, reason=str(error))
+        log.info("the earlier bundle cannot be read", bundle=known.bundle_id, reason=str(error))
         yield None
         return
     try:
@@ -50,18 +56,18 @@ async def remembered(workspace: Workspace, history: History, manifest: Manifest)
         await asyncio.to_thread(file.close)
 
 
-async def remember(workspace: Workspace, business: BusinessRef, known: Known) -> None:
-    """Keep it for the next restore of the business, in place of what was known before."""
-    path = _path(workspace, business)
+async def remember(workspace: Workspace, what: Of, business_id: str, known: Known) -> None:
+    """Keep it for the next time, in place of what was known before."""
     try:
-        await asyncio.to_thread(_write, path, known)
+        await asyncio.to_thread(_write, _path(workspace, what, business_id), known)
     except OSError as error:
-        # The restore itself is done: the next one only takes longer.
-        log.warning("what is known was not kept", business=business.name, reason=str(error))
+        # What was to be done is done: the next time only takes longer.
+        log.warning("what is known was not kept", business=business_id, reason=str(error))
 
 
-def _path(workspace: Workspace, business: BusinessRef) -> Path:
-    return workspace.home.state / "known" / f"{hashlib.sha256(business.id.encode()).hexdigest()[:32]}.json"
+def _path(workspace: Workspace, what: Of, business_id: str) -> Path:
+    name = hashlib.sha256(business_id.encode()).hexdigest()[:32]
+    return workspace.home.state / "known" / f"{what}-{name}.json"
 
 
 def _read(path: Path) -> Known | None:

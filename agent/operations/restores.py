@@ -23,7 +23,7 @@ from agent.operations.bringing import is_copy
 from agent.operations.errors import Declined, OperationError
 from agent.operations.inspect import verified
 from agent.operations.outcomes import RunningRestore
-from agent.operations.remembering import remember, remembered
+from agent.operations.remembering import Of, remember, remembered
 from agent.operations.workspace import Workspace, person, utc_now
 from certs.identity import verify_signature
 from protocol.manifest import Kind
@@ -158,7 +158,7 @@ async def apply_bundle(
         _record(workspace, bundle, _mode(conflicts, choices), approver=approver or person(), transfer_id=transfer_id)
     )
     running = RunningRestore(workspace, history, record)
-    async with remembered(workspace, history, bundle.manifest) as earlier:
+    async with remembered(workspace, history, Of.RESTORED, _business_id(bundle)) as earlier:
         result = await running.run(
             lambda: _after_others(
                 lambda: restore(
@@ -178,9 +178,14 @@ async def apply_bundle(
             ),
             lambda result: (totals(result.plan), result.plan.digest),
         )
-    if result.known is not None and bundle.manifest.business is not None:
-        await remember(workspace, bundle.manifest.business, result.known)
+    if result.known is not None and (business := _business_id(bundle)) is not None:
+        await remember(workspace, Of.RESTORED, business, result.known)
     return result
+
+
+def _business_id(bundle: VerifiedBundle) -> str | None:
+    business = bundle.manifest.business
+    return business.id if business is not None and bundle.manifest.kind is Kind.BUSINESS else None
 
 
 async def _after_others(work: Callable[[], Awaitable[RestoreResult]], wait_seconds: float) -> RestoreResult:
@@ -239,7 +244,7 @@ async def _planned(
     transfer_id: str | None = None,
     show: Sequence[str] = (),
 ) -> RestorePlan:
-    async with remembered(workspace, history, bundle.manifest) as earlier:
+    async with remembered(workspace, history, Of.RESTORED, _business_id(bundle)) as earlier:
         plan = await plan_restore(
             workspace.database_url,
             bundle,

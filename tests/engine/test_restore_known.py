@@ -13,9 +13,8 @@ import pytest
 from agent.database import staging
 from agent.engine import restore_staging
 from agent.engine.bundle_file import VerifiedBundle
-from agent.engine.known import Known
+from agent.engine.known import Earlier, Known
 from agent.engine.plan import RestoreResult
-from agent.engine.sifting import Earlier
 from agent.peers.delta import BaseFile
 from protocol.manifest import Kind
 from tests.engine.test_restore_converge import LOCKED, SCHEMA, Clerk

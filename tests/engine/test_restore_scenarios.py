@@ -11,8 +11,8 @@ import pytest
 from agent.database.merge import Conflicts
 from agent.engine.choices import Choices
 from agent.engine.errors import EngineError
+from agent.engine.known import Earlier
 from agent.engine.plan import TableCounts
-from agent.engine.sifting import Earlier
 from agent.peers.delta import BaseFile
 from protocol.manifest import Kind
 from tests.engine.test_undo import Undos

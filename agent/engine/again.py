@@ -1,0 +1,73 @@
+"""A backup of a business that nobody has touched since the last one: its rows are those of that bundle.
+
+What is in a business is decided by rows of many tables; where all of these still stand as they did
+(:mod:`agent.database.untouched`), the frames of the earlier bundle are written into a new one as they are, with a
+manifest and a seal of their own. Nothing has to be found, checked, read or packed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from agent.database.snapshot import Snapshot
+from agent.database.untouched import mark_tables, untouched
+from agent.engine.known import Earlier, Known
+from agent.tables.scope import scope_rules
+from protocol.manifest import Manifest
+
+if TYPE_CHECKING:
+    from protocol.delta import Base
+    from protocol.frames import EncodedFrame
+
+
+class EarlierGone(Exception):
+    """The earlier bundle cannot be read any more; the database has to be."""
+
+
+def frame_again(base: Base, number: int) -> EncodedFrame:
+    """That frame of the earlier bundle. Blocking. Raises :class:`EarlierGone`."""
+    try:
+        return base.frame(number)
+    except Exception as error:
+        if not isinstance(error, OSError) and not hasattr(error, "code"):
+            raise
+        raise EarlierGone from error
+
+
+async def as_before(
+    snapshot: Snapshot, earlier: Earlier, business: str, compress: bool, names: Sequence[str]
+) -> Manifest | None:
+    """The manifest of the earlier bundle, if a backup of the business (its ID) would have the very same rows now;
+    ``names`` are the tables that it reads."""
+    known, before = earlier.known, earlier.base.manifest
+    if (
+        before is None
+        or before.digest().hex() != known.manifest
+        or earlier.base.content != known.content
+        or known.schema != _rules(snapshot)
+        or before.business is None
+        or before.business.id != business
+        or before.options.compress != compress
+    ):
+        return None
+    tables = [snapshot.schema.tables[name] for name in names]
+    return before if await untouched(snapshot.connection, known.mark, tables) == set(names) else None
+
+
+async def note(snapshot: Snapshot, manifest: Manifest, content: str, names: Sequence[str]) -> Known | None:
+    """What the next backup of the business may build on: the bundle of this snapshot, whose frames have the digest
+    ``content``. None where somebody was at work in one of the tables."""
+    mark = await mark_tables(snapshot.connection, [snapshot.schema.tables[name] for name in names], writer=False)
+    if set(mark.tables) != set(names):
+        return None
+    return Known(manifest.bundle_id, manifest.digest().hex(), content, _rules(snapshot), {}, mark)
+
+
+def _rules(snapshot: Snapshot) -> str:
+    """A digest over what decides, beside the rows, what is in a backup and in which form."""
+    schema, classification = snapshot.schema, snapshot.classification
+    timestamps = {name: classification.timestamp(table) for name, table in sorted(schema.tables.items())}
+    decides = schema.fingerprint(), repr(scope_rules(schema, classification)), repr(timestamps)
+    return hashlib.sha256("\n".join(decides).encode()).hexdigest()
