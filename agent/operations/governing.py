@@ -144,6 +144,11 @@ async def keep_shared(workspace: Workspace, peer: Peer, data: bytes) -> None:
     await asyncio.to_thread(work)
 
 
+async def is_shared(workspace: Workspace) -> bool:
+    """Whether an authority lies here that nobody has opened yet."""
+    return await asyncio.to_thread(_shared(workspace).exists)
+
+
 async def accept_authority(workspace: Workspace, passphrase: str, *, file: Path | None = None) -> ShopState:
     """Open a shared authority and keep it. Raises ``SealingError``, ``TrustError``, :class:`NoAuthority`."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from certs.roster import Right, Role
 from tests.browser.conftest import Reader, Stage, apart, check_accessible, check_fits
@@ -147,6 +147,7 @@ def test_an_admin_limits_a_laptop_and_shuts_it_out(stage: Stage, page: Page) -> 
     known = apart(lambda: stage.office.query("SELECT id FROM businesses WHERE name = $1", ABC))[0][0]
     assert (changed.role, changed.limits.of(Right.TAKE)) == (Role.ADMIN, frozenset({str(known)}))
     assert changed.limits.of(Right.OFFER) is None
+    shared(stage, page, card)
     card.get_by_text("Shut out", exact=True).click()
     card.get_by_label("To go on, type its name").fill("laptop-office-001")
     card.get_by_role("button", name="Shut laptop-kitchen-002 out").click()
@@ -158,6 +159,24 @@ def test_an_admin_limits_a_laptop_and_shuts_it_out(stage: Stage, page: Page) -> 
     card.get_by_role("button", name="Shut laptop-kitchen-002 out").click()
     expect(card.locator(".tag.bad")).to_have_text("shut out")
     assert not stage.office.store.roster().trusts(member.node_id)
+
+
+def shared(stage: Stage, page: Page, card: Locator) -> None:
+    """The second admin gets the authority, and opens it with the passphrase."""
+    words = "two small donkeys"
+    card.get_by_text("Share the authority").click()
+    card.get_by_label("Passphrase").fill(words)
+    card.get_by_label("The same again").fill(words)
+    card.get_by_role("button", name="Send it to laptop-kitchen-002").click()
+    expect(page.get_by_text("The authority is on laptop-kitchen-002, sealed.").first).to_be_visible()
+    other = stage.reader.open(stage.kitchen)
+    visit(other, "Laptops of the shop")
+    look(other)
+    other.get_by_label("Passphrase").fill(words)
+    other.get_by_role("button", name="Open and keep it").click()
+    expect(other.get_by_role("link", name="Invite a laptop")).to_be_visible()
+    assert stage.kitchen.store.require_shop().holds_authority
+    visit(page, "Laptops of the shop")
 
 
 def test_an_assistant_sees_and_pushes_and_nothing_else(stage: Stage, reader: Reader) -> None:

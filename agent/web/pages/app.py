@@ -20,6 +20,7 @@ from agent.web.api.errors import UNEXPECTED, NotFound, NoToken, described
 from agent.web.api.security import check_place
 from agent.web.pages import (
     activity,
+    authority,
     backups,
     care,
     health,
@@ -51,7 +52,7 @@ log = get_logger(__name__)
 
 _SAFE = {hdrs.METH_GET, hdrs.METH_HEAD}
 _COOKIE_SECONDS = 400 * 86400
-_FOR_ADMINS = (setting_up, kits, inviting, replacing, care, places, health, laptops)
+_FOR_ADMINS = (setting_up, kits, inviting, replacing, care, places, health, laptops, authority)
 _BEFORE = ("/setup", "/leave")  # what there is before this laptop is set up
 
 

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from agent.database.errors import DatabaseError
 from agent.operations.devices import devices, revoke
-from agent.operations.governing import EVERYTHING, NOTHING, resolve_clone, set_device
+from agent.operations.governing import EVERYTHING, NOTHING, is_shared, resolve_clone, set_device
 from agent.operations.look import businesses
 from agent.operations.targets import other_device
 from agent.tables.errors import TablesError
@@ -26,7 +26,9 @@ async def laptops(request: web.Request) -> web.Response:
         known = {each.id: each.name for each in await businesses(workspace)}
     except (DatabaseError, TablesError):
         known = {}
-    return render("laptops.html", request, {"shop": shop, "seen": seen, "known": known, "rights": list(Right)})
+    shared = shop is not None and not shop.holds_authority and await is_shared(workspace)
+    context = {"shop": shop, "seen": seen, "known": known, "rights": list(Right), "shared": shared}
+    return render("laptops.html", request, context)
 
 
 async def change(request: web.Request) -> web.StreamResponse:

@@ -165,10 +165,22 @@ SETTINGS_TEXTS = {
     "doctor.checked": "Looked at: {what}.",
     # Laptops
     "laptops.title": "Laptops of the shop",
-    "laptops.noauthority": "Only a laptop that keeps the shop’s authority changes this: see `backroom authority`.",
+    "laptops.noauthority": "Only a laptop that keeps the shop’s authority changes this. It can be shared with a second "
+    "admin.",
     "laptops.revoked": "shut out",
     "laptops.clone": "Clone alarm: two laptops work under this ID. Find the copy and wipe it first.",
     "laptops.resolve": "The copy is gone",
+    "authority.share": "Share the authority",
+    "authority.share.lead": "{device} can then invite, limit and shut out laptops too, so that losing this laptop does "
+    "not end the shop. It goes there sealed with a passphrase that you tell the other admin.",
+    "authority.share.hint": "at least 12 characters",
+    "authority.share.button": "Send it to {device}",
+    "authority.sharing": "Share the authority with {device}",
+    "authority.shared": "The authority is on {device}, sealed.",
+    "authority.shared.next": "On the page of {device}, under Settings, Laptops of the shop, the passphrase opens it.",
+    "authority.here": "The shop’s authority was shared with this laptop",
+    "authority.here.lead": "With the passphrase that the other admin tells you it is opened and kept here.",
+    "authority.keep": "Open and keep it",
     "laptops.pull": "Pull everything",
     "laptops.change": "Change",
     "laptops.label": "Label",
