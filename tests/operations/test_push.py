@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -99,6 +100,32 @@ def test_a_pushed_business_is_complete_and_brings_no_device_state(trio: tuple[La
     assert [each["state"] for each in received["restores"] if each["bundle_id"] in pushed] == ["applied"] * 2
     assert [each["origin"] for each in received["backups"] if each["id"] in pushed] == ["received"] * 2
     assert sales.files("spool") == []
+
+
+def test_pushes_that_follow_each_other_see_every_change(trio: tuple[Laptop, Laptop, Laptop, Agent]) -> None:
+    """Neither side looks again at what it knows to be untouched; whatever is touched, on either side, is seen."""
+    office, sales, _, _ = trio
+    whole = business_id(office)
+    office.do("push", BUSINESS, sales.name)
+    orders = office.query('SELECT id FROM business_orders WHERE "businessId" = $1 ORDER BY id LIMIT 2', whole)
+    (one,), (other,) = orders
+    office.execute(f"UPDATE business_orders SET notes = 'paid', \"updatedAt\" = now() WHERE id = '{one}'")
+    assert counts(office.do("push", BUSINESS, sales.name))["updated"] == 1
+    notes = {path.name.partition("-")[0] for path in (*known(office), *known(sales))}
+    assert notes == {"made", "restored"}
+    for _ in range(2):
+        again = office.do("push", BUSINESS, sales.name)
+        assert again["unchanged"] == again["rows"]
+    sales.execute(f"DELETE FROM business_order_items WHERE \"orderId\" = '{other}'")
+    sales.execute(f"UPDATE business_orders SET notes = 'mine', \"updatedAt\" = '2020-01-01' WHERE id = '{one}'")
+    answer = counts(office.do("push", BUSINESS, sales.name))
+    assert (answer["updated"], answer["inserted"] > 0) == (1, True)
+    assert office.do("compare", "--business", BUSINESS, "--with", sales.name)["identical"]
+
+
+def known(laptop: Laptop) -> list[Path]:
+    """The notes that backups and restores left."""
+    return list((Path(laptop.home) / "state" / "known").glob("*.json"))
 
 
 def test_the_newer_row_stays_and_the_older_one_is_replaced(trio: tuple[Laptop, Laptop, Laptop, Agent]) -> None:
