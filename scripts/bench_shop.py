@@ -26,24 +26,27 @@ from certs.roster import Role
 from certs.store import Store
 
 BUSINESS = "Restaurant ABC"
+_SHARE_OF_ONE = 3.2  # what one business has to sell more to have as many rows as the whole shop
 
 
 def prepare(folder: Path, cluster: Cluster, scale: int) -> tuple[Callable[[str], Path], str, str]:
-    """The databases "office", "empty" and "alone", and two laptops of one shop; how to point the first at a
-    database, and the DSNs of the first and the last."""
+    """The databases "office" (the whole shop), "empty", and "alone" (as many rows of one business), and two laptops of
+    one shop; how to point the first at a database, and the DSNs of the first and the last."""
     office = asyncio.run(_fill(cluster, "office", scale))
     empty = asyncio.run(_fill(cluster, "empty", None))
+    one = asyncio.run(_fill(cluster, "one", round(scale * _SHARE_OF_ONE), mostly=BUSINESS))
     home, sales = laptop(folder, "office", office), laptop(folder, "sales", empty)
     founder, member = Store(home), Store(sales)
     founder.create_shop("Bench")
     member.join_result(founder.issue("sales", member.identity().public_key, Role.MEMBER))
-    made, _, _ = measured(home, "backup", "--business", BUSINESS)
     alone = asyncio.run(cluster.create_database("alone", template="empty"))
 
     def at(dsn: str) -> Path:
         change(Home(home), database_url=dsn)
         return home
 
+    made, _, _ = measured(at(one), "backup", "--business", BUSINESS)
+    asyncio.run(cluster.drop_database("one"))
     measured(at(alone), "restore", str(made["file"]), "--yes", "--trust-source")
     asyncio.run(execute(alone, "VACUUM ANALYZE"))
     return at, office, alone
@@ -112,7 +115,7 @@ async def about(cluster: Cluster, rows: int) -> dict[str, Any]:
         await connection.close()
 
 
-async def _fill(cluster: Cluster, name: str, scale: int | None) -> str:
+async def _fill(cluster: Cluster, name: str, scale: int | None, mostly: str | None = None) -> str:
     dsn = await cluster.create_database(name)
     connection = await asyncpg.connect(dsn)
     try:
@@ -121,7 +124,7 @@ async def _fill(cluster: Cluster, name: str, scale: int | None) -> str:
         if scale is None:
             await data.fill_device_state(connection, seed=2, device_name=name, node_id=f"node-{name}")
         else:
-            await data.fill(connection, scale=scale, device_name=name, node_id=f"node-{name}")
+            await data.fill(connection, scale=scale, mostly=mostly, device_name=name, node_id=f"node-{name}")
         await connection.execute("VACUUM ANALYZE")
     finally:
         await connection.close()

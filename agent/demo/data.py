@@ -27,6 +27,7 @@ async def fill(
     *,
     seed: int = 1,
     scale: int = DEFAULT_SCALE,
+    mostly: str | None = None,
     device_name: str,
     node_id: str,
     peers: tuple[str, ...] = (),
@@ -34,8 +35,9 @@ async def fill(
     """Fill the empty platform tables behind ``connection`` (asyncpg) with the whole shop, in one transaction.
 
     ``scale`` is the number of orders of each business (an order brings about seven rows); the demo business has a
-    tenth of it. ``node_id`` and ``device_name`` are this laptop's in its own sync tables, ``peers`` the node IDs of
-    others that it has met.
+    tenth of it. With ``mostly`` that is so of the business of this name, and the others have one order each.
+    ``node_id`` and ``device_name`` are this laptop's in its own sync tables, ``peers`` the node IDs of others that it
+    has met.
     """
     rows = Rows(seed)
     add_reference_data(rows)
@@ -53,8 +55,9 @@ async def fill(
         await rows.write(connection)
         async with checked_at_the_end(connection) if scale >= _LARGE else nullcontext():
             for business in shop.businesses:
-                demo = business.row["isDemo"]
-                await add_trade(connection, shop, business, max(1, scale // 10 if demo else scale), seed)
+                orders = scale // 10 if business.row["isDemo"] else scale
+                few = mostly is not None and business.row["name"] != mostly
+                await add_trade(connection, shop, business, 1 if few else max(1, orders), seed)
 
 
 async def fill_device_state(
