@@ -9,9 +9,11 @@ import os
 import queue
 import re
 import sys
+import threading
 from collections.abc import Callable, MutableMapping
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 from agent.config import mask
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 5_000_000
 KEEP_FILES = 5
+
+RICH = threading.Lock()
+"""To be held while rich is imported: see :func:`_import_structlog`."""
 
 _SECRET = re.compile(r"(?i)(^|_)(password|passphrase|secret|token|code|private_key|key|authorization|cookie)$")
 _EMAIL = re.compile(r"[\w.+-]+@(?=[\w-]+(?:\.[\w-]+)+)")
@@ -58,7 +63,7 @@ def setup(home: Home | None = None, *, level: str = "info", console_level: str |
         handler.backroom = True  # type: ignore[attr-defined]
         root.addHandler(handler)
     root.setLevel(min((handler.level for handler in handlers), default=logging.WARNING))
-    for chatty in ("asyncio", "aiosqlite", "alembic", "sqlalchemy", "aiohttp.access"):
+    for chatty in ("asyncio", "alembic", "sqlalchemy", "aiohttp.access"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     # zeroconf warns, with a traceback, of every interface that cannot be reached; discovery says what matters itself.
     logging.getLogger("zeroconf").setLevel(logging.ERROR)
@@ -89,6 +94,11 @@ class _Later:
         self._name = name
 
     def __getattr__(self, method: str) -> Any:
+        if "structlog" not in sys.modules:
+            level = logging.getLevelName(method.upper())
+            if isinstance(level, int) and not logging.getLogger(self._name).isEnabledFor(level):
+                return _nothing
+            _import_structlog()
         import structlog
 
         if not structlog.is_configured():
@@ -106,6 +116,21 @@ class _Later:
         return getattr(structlog.get_logger(self._name), method)
 
 
+def _nothing(*_: object, **__: object) -> None:
+    """An event of a level that nobody listens to."""
+
+
+def _import_structlog() -> None:
+    """structlog without rich, which it would import to make tracebacks colourful (5 MB, 50 ms): ours are plain."""
+    with RICH:
+        hidden = sys.modules.setdefault("rich", cast("ModuleType", None)) is None
+        try:
+            import structlog  # noqa: F401
+        finally:
+            if hidden:
+                del sys.modules["rich"]
+
+
 class _Formatter(logging.Formatter):
     """structlog's formatter, made for the first record."""
 
@@ -119,6 +144,8 @@ class _Formatter(logging.Formatter):
 
     @cached_property
     def _formatter(self) -> structlog.stdlib.ProcessorFormatter:
+        if "structlog" not in sys.modules:
+            _import_structlog()
         import structlog
 
         colors = sys.stderr.isatty() and sys.platform != "win32"

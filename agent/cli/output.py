@@ -79,9 +79,12 @@ class Output:
             for row in rows:
                 self.say("\t".join(row))
             return
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
+        from agent.log import RICH
+
+        with RICH:
+            from rich.console import Console
+            from rich.table import Table
+            from rich.text import Text
 
         table = Table(box=None, pad_edge=False, header_style="bold")
         for place, heading in enumerate(headings):

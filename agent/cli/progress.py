@@ -60,9 +60,12 @@ class _Bar:
     """The bar itself; ``rich`` is imported when it first appears."""
 
     def __init__(self, output: Output) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, TextColumn
-        from rich.progress import Progress as Bars
+        from agent.log import RICH
+
+        with RICH:
+            from rich.console import Console
+            from rich.progress import BarColumn, TextColumn
+            from rich.progress import Progress as Bars
 
         self._bars = Bars(
             TextColumn("{task.description}"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from json.encoder import encode_basestring
 from typing import Any, NoReturn, TypeAlias
 
@@ -22,7 +23,6 @@ class Number(str):
 Value: TypeAlias = "bool | str | list[Value] | dict[str, Value] | None"
 """A decoded value; a number is a :class:`Number`."""
 
-_FEW = {str(number): Number(number) for number in range(10_000)}
 # In JSON, a space between values has one of the six marks on one side, at least.
 _MAYBE_SPACE = re.compile(r"[\[\]{},:][ \t\n\r]|[ \t\n\r][\[\]{},:]")
 _TOKENS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[^" \t\n\r]+', re.DOTALL)
@@ -33,15 +33,14 @@ quote: Callable[[str], str] = encode_basestring
 """A string as JavaScript's ``JSON.stringify`` writes it (beside lone surrogates, which no database holds)."""
 
 
-def _number(text: str) -> Number:
-    return _FEW.get(text) or Number(text)
+_whole = lru_cache(10_000)(Number)  # most whole numbers of a file are the same few
 
 
 def _constant(text: str) -> NoReturn:
     raise NotAPlatformFile(f"{text} stands where JSON has no such value.")
 
 
-DECODER = json.JSONDecoder(parse_float=_number, parse_int=_number, parse_constant=_constant)
+DECODER = json.JSONDecoder(parse_float=Number, parse_int=_whole, parse_constant=_constant)
 
 
 def parse(text: str, limits: FileLimits = DEFAULT_FILE_LIMITS) -> Value:
