@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from agent.config import Config
+from agent.config import Config, load
 from agent.log import get_logger
 from agent.operations.workspace import Workspace, utc_now
 
@@ -66,7 +66,8 @@ class Alerts:
     async def hold(self, prefix: str, alerts: tuple[Alert, ...]) -> None:
         """Say what is wrong now among the keys that start with ``prefix``: new ones are told, others are over."""
         now = utc_now()
-        again = timedelta(hours=self._workspace.config.alerts.repeat_hours)
+        config = await asyncio.to_thread(load, self._workspace.home)
+        again = timedelta(hours=config.alerts.repeat_hours)
         current = {alert.key: alert for alert in alerts}
         for key in [key for key in self._open if key.startswith(prefix) and key not in current]:
             del self._open[key]
@@ -82,7 +83,9 @@ class Alerts:
     async def _tell(self, alert: Alert, *, over: bool) -> bool:
         """Whether it reached somebody, or there is nobody to be told but the log."""
         (log.info if over else log.error)("alert", alert=alert.code, about=alert.key, message=alert.message, over=over)
-        senders = senders_of(self._workspace.config) if self._senders is None else self._senders
+        senders = self._senders
+        if senders is None:
+            senders = senders_of(await asyncio.to_thread(load, self._workspace.home))
         reached = not senders
         for name, send in senders.items():
             try:
@@ -116,6 +119,19 @@ def senders_of(config: Config) -> dict[str, Send]:
     if config.alerts.desktop and (program := notifier()):
         found["desktop"] = lambda alert, over: desktop(program, alert, over)
     return found
+
+
+async def try_alert(workspace: Workspace) -> tuple[tuple[str, str], ...]:
+    """Tell everybody whom the settings name that this works: each way, and why it did not (else empty)."""
+    alert = Alert("try", "try", "This is how Backroom tells you when something needs attention.")
+    found = []
+    for name, send in senders_of(await asyncio.to_thread(load, workspace.home)).items():
+        try:
+            await send(alert, False)
+            found.append((name, ""))
+        except AlertFailed as error:
+            found.append((name, str(error)))
+    return tuple(found)
 
 
 def payload(device: str, alert: Alert, over: bool) -> dict[str, object]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+
+from agent.config import load
 from agent.log import get_logger
 from agent.operations.alerts import Alert, AlertFailed, desktop, notifier
 from agent.operations.requests import Request
@@ -12,7 +15,8 @@ log = get_logger(__name__)
 
 async def notify(workspace: Workspace, asked: Request) -> None:
     """Show the request on the screen, where the settings allow it and there is a desktop. Never fails."""
-    program = notifier() if workspace.config.alerts.desktop else ()
+    config = await asyncio.to_thread(load, workspace.home)
+    program = notifier() if config.alerts.desktop else ()
     if not program:
         return
     told = Alert(f"request/{asked.id}", "request-waits", f"{asked.text}. It waits for your yes: backroom open")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -104,8 +105,23 @@ def test_mail_is_set_up_tried_and_changed(office: Office, reader: Reader) -> Non
     expect(page.locator("li", has_text="owner")).to_contain_text("from backup@example.com")
     kept = office.kept("owner")
     assert (kept.max_mb, kept.secret({}), kept.to) == (12, PASSWORD, ("owner@example.com", "tax@example.com"))
-    office.press("Test owner")
-    expect(page.get_by_text("takes the login")).to_be_visible()
+    # The same server carries alerts; a webhook that does not work says so, and is shown no more.
+    page.get_by_role("navigation").get_by_role("link", name="Settings").click()
+    page.get_by_label("Mail it to").fill("admin@example.com")
+    page.get_by_label("Send it to a webhook").fill(page.url.partition("/page")[0] + "/secret-path")
+    check_accessible(page)
+    office.press("Tell these, and try it")
+    expect(page.get_by_text("Email: told.").first).to_be_visible(timeout=60_000)
+    expect(page.get_by_text(re.compile(r"^Webhook: the server answered 4\d\d$"))).to_be_visible()
+    (letter,) = office.box.letters
+    assert (letter["To"], letter["From"]) == ("admin@example.com", "backup@example.com")
+    page.get_by_role("navigation").get_by_role("link", name="Settings").click()
+    assert "secret-path" not in page.content()
+    page.get_by_label("No webhook any more").check()
+    office.press("Tell these")
+    expect(page.get_by_label("No webhook any more")).to_have_count(0)
+    kept_alerts = load(Home(office.laptop.home), {}).alerts
+    assert (kept_alerts.email, kept_alerts.webhook, kept_alerts.desktop) == (("admin@example.com",), None, False)
 
     office.form()
     office.fill(Name="Owner")

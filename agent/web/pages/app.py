@@ -37,6 +37,7 @@ from agent.web.pages import (
     replacing,
     restoring,
     setting_up,
+    telling,
 )
 from agent.web.pages.desk import Desk
 from agent.web.pages.errors import BadTicket, NoCsrf, NoSession
@@ -52,7 +53,7 @@ log = get_logger(__name__)
 
 _SAFE = {hdrs.METH_GET, hdrs.METH_HEAD}
 _COOKIE_SECONDS = 400 * 86400
-_FOR_ADMINS = (setting_up, kits, inviting, replacing, care, places, health, laptops, authority)
+_FOR_ADMINS = (setting_up, kits, inviting, replacing, care, places, health, laptops, authority, telling)
 _BEFORE = ("/setup", "/leave")  # what there is before this laptop is set up
 
 
