@@ -15,7 +15,7 @@ from agent.operations.serve import serving, wait_for_setup
 from agent.operations.workspace import Workspace
 from agent.schedule.runner import Runner
 from agent.schedule.seen import Seen
-from agent.web.api.app import serving_api
+from agent.web.serving import serving_api
 
 log = get_logger(__name__)
 

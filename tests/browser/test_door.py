@@ -19,10 +19,10 @@ from agent.archive.sql import backups
 from agent.config import change
 from agent.operations.opening import NoPage, page_link
 from agent.operations.workspace import Workspace
-from agent.web.api.app import serving_api
 from agent.web.pages import sessions
 from agent.web.pages.app import make_pages
 from agent.web.pages.texts import TEXTS
+from agent.web.serving import serving_api
 from tests.support.archives import NOON, keep, workspace_at
 
 PAGES = Path(__file__).parents[2] / "agent" / "web" / "pages"

@@ -22,10 +22,10 @@ from agent.engine.progress import Progress, Step
 from agent.operations.workspace import Workspace
 from agent.sealing.age import new_identity
 from agent.web.api import app as api
-from agent.web.api.app import serving_api
 from agent.web.api.endpoints import ENDPOINTS
 from agent.web.api.errors import PortsTaken
 from agent.web.api.jobs import KEPT, Jobs
+from agent.web.serving import serving_api
 from certs.identity import verify_signature
 from protocol.manifest import Kind
 from tests.support.archives import many, workspace_at

@@ -1,40 +1,29 @@
-"""The application: endpoints, jobs, downloads, the page beside them; and the server that the running agent starts."""
+"""The application: endpoints, jobs, downloads, the page beside them."""
 
 from __future__ import annotations
 
-import asyncio
-import errno
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 from aiohttp import hdrs, web
 from pydantic import ValidationError
 
-from agent.config import load_early
-from agent.log import get_logger
 from agent.operations.scheduling import Planner
 from agent.operations.workspace import Workspace
 from agent.web.api import work
 from agent.web.api.endpoints import ENDPOINTS, Endpoint
-from agent.web.api.errors import BadRequest, PortsTaken
+from agent.web.api.errors import BadRequest
 from agent.web.api.health import HealthPages
 from agent.web.api.jobs import RUNNING, Jobs
 from agent.web.api.models import BundleAsked, Download, Request
 from agent.web.api.openapi import document
-from agent.web.api.security import guard, load_token
+from agent.web.api.security import guard
 from agent.web.api.sending import lock_for_download, send_bundle
 from agent.web.api.values import answer, encoded
 from agent.web.pages.app import make_pages
 from agent.web.pages.render import PREFIX
 
-log = get_logger(__name__)
-
-HOST = "127.0.0.1"
-DEFAULT_PORT = 47601
 MAX_BODY = 64 * 1024
 ALIVE_TICKS = 40  # of the watcher's quarter seconds
 Model = TypeVar("Model", bound=Request)
@@ -166,45 +155,3 @@ def _validated(model: type[Model], values: Any) -> Model:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise BadRequest(f"{where}: {first['msg']}." if where else f"{first['msg']}.") from None
-
-
-@dataclass(frozen=True, slots=True)
-class Serving:
-    """Where the API is: ``http://127.0.0.1:port``."""
-
-    port: int
-
-
-@asynccontextmanager
-async def serving_api(workspace: Workspace, planner: Planner | None = None) -> AsyncIterator[Serving]:
-    """Serve as long as the block lasts, on the configured port; where the usual one is taken, on any.
-
-    The port is in ``state/api-port``, the token in ``state/api-token``, the one of the page's assistants in
-    ``state/assistant-token`` (both mode 0600). Raises ``PortsTaken``.
-    """
-    workspace.home.ensure()
-    state = workspace.home.state
-    token = await asyncio.to_thread(load_token, state / "api-token")
-    assistant = await asyncio.to_thread(load_token, state / "assistant-token")
-    runner = web.AppRunner(make_app(workspace, token, assistant, planner), access_log=None, shutdown_timeout=1.0)
-    await runner.setup()
-    try:
-        port = await _listen(runner, load_early(workspace.home).web_port)
-        await asyncio.to_thread((state / "api-port").write_text, f"{port}\n")
-        log.info("api", port=port)
-        yield Serving(port)
-    finally:
-        await runner.cleanup()
-        await asyncio.to_thread((state / "api-port").unlink, missing_ok=True)
-
-
-async def _listen(runner: web.AppRunner, port: int) -> int:
-    for each in dict.fromkeys((port, 0) if port == DEFAULT_PORT else (port,)):
-        try:
-            await web.TCPSite(runner, HOST, each).start()
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise
-            continue
-        return int(runner.addresses[0][1])
-    raise PortsTaken(f"Port {port} of this laptop is taken.")
