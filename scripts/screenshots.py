@@ -119,7 +119,7 @@ def take(chromium: str) -> None:
         page = visit(link)
         expect(page.get_by_text("Online").first).to_be_visible()
         page.get_by_role("button", name=f"Compare {BUSINESS} with").click()
-        expect(page.get_by_text("is identical here and on")).to_be_visible()
+        expect(page.get_by_text("is identical here and on").first).to_be_visible()
         page.get_by_role("navigation").get_by_role("link", name="Laptops").click()
         expect(page.get_by_text("Not there").first).to_be_visible()
         keep(page, "laptops")
@@ -136,7 +136,7 @@ def take(chromium: str) -> None:
         for _ in range(6):  # so that there is something to draw
             backroom(home, "push", BUSINESS, "laptop-kitchen-002")
         page.goto(f"{root}/health")
-        expect(page.get_by_text("Looked at:")).to_be_visible()
+        expect(page.get_by_text("Looked at:").first).to_be_visible()
         page.locator("section[aria-labelledby=last]").evaluate("part => part.scrollIntoView()")
         keep(page, "health")
         with fresh_laptop(load(Home(home)).database()) as setup:

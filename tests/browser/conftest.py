@@ -49,6 +49,8 @@ class Reader:
         )
         page = context.new_page()
         page.set_default_timeout(20_000)
+        # Results stand on the page, and are said to screen readers too: tests look at what is to be seen.
+        page.get_by_text = page.locator("body > :not(#said)").get_by_text  # type: ignore[method-assign]
         page.on("console", lambda said: self._complain(said.text) if said.type == "error" else None)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.goto(link)
@@ -85,10 +87,15 @@ def reader() -> Iterator[Reader]:
 
 
 @pytest.fixture(scope="module")
-def stage(module_shops: Shops, reader: Reader) -> Iterator[Stage]:
-    office = apart(lambda: module_shops.laptop("laptop-office-001", "shop"))
-    kitchen = apart(lambda: module_shops.laptop("laptop-kitchen-002"))
+def stage(request: pytest.FixtureRequest, module_shops: Shops, reader: Reader) -> Iterator[Stage]:
+    """Its laptops and businesses are called as the module's ``LAPTOPS`` and ``BUSINESSES`` say, where they do."""
+    names = getattr(request.module, "LAPTOPS", ("laptop-office-001", "laptop-kitchen-002"))
+    office = apart(lambda: module_shops.laptop(names[0], "shop"))
+    kitchen = apart(lambda: module_shops.laptop(names[1]))
     module_shops.shop(office, kitchen)
+    named = "UPDATE businesses SET name = $1 WHERE name = $2 RETURNING 1"
+    for name, new in getattr(request.module, "BUSINESSES", {}).items():
+        assert apart(lambda name=name, new=new: office.query(named, new, name))
     with ExitStack() as stack:
         agents = []
         for laptop in (office, kitchen):

@@ -12,7 +12,7 @@ from agent.web.pages.desk import Sheet
 from agent.web.pages.parts import DESK
 from agent.web.pages.render import PREFIX, SESSION, render
 from agent.web.pages.roles import check_job
-from agent.web.pages.texts import stage
+from agent.web.pages.texts import detail, stage
 
 _MOVING = ("sending", "fetching")  # their steps count bytes, and tell the rate in their own words too
 _ALIVE_TICKS = 40  # of the watcher's quarter seconds
@@ -24,6 +24,7 @@ def shown(sheet: Sheet) -> dict[str, object]:
         "sheet": sheet,
         "job": sheet.job,
         "stage": stage(sheet.job.step.stage),
+        "what": detail(sheet.job.step.what),
         "bytes": sheet.job.step.unit == BYTES or sheet.job.step.stage in _MOVING,
     }
 

@@ -37,5 +37,11 @@ async def flag(request: web.Request, name: str) -> bool:
 async def require_typed(request: web.Request, wanted: str) -> None:
     """Raise :class:`NotTyped` unless the field ``typed`` has this name; spaces and capitals do not count."""
     typed = str((await request.post()).get("typed", ""))
-    if " ".join(typed.split()).casefold() != " ".join(wanted.split()).casefold():
+    if _bare(typed) != _bare(wanted):
         raise NotTyped(wanted)
+
+
+def _bare(name: str) -> str:
+    """A name as somebody types it: characters that cannot be seen are not part of it."""
+    seen = "".join(each for each in name if each.isprintable() or each.isspace())
+    return " ".join(seen.replace("\N{REPLACEMENT CHARACTER}", "").split()).casefold()

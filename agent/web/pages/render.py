@@ -24,6 +24,8 @@ THEMES = ("system", "light", "dark")
 THEME_COOKIE = "backroom-theme"
 PREFIX = "/page"
 
+_TURNING = dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A)), "\N{REPLACEMENT CHARACTER}")
+
 # No script but the two files here, no style but the one; nothing is loaded from anywhere else, nobody frames the page.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
@@ -49,6 +51,7 @@ def set_up(app: web.Application) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
         enable_async=False,
+        finalize=shown,
     )
     environment.globals.update(t=text, hint=hint, prefix=PREFIX, now=utc_now)
     environment.filters.update(
@@ -62,6 +65,12 @@ def set_up(app: web.Application) -> None:
         tables=lambda number: words.count(number, "table"),
         rows=lambda number: words.count(number, "row"),
     )
+
+
+def shown(value: Any) -> Any:
+    """What a page says, without characters that turn the direction of the words after them: a name could read as
+    another one, or swap the two names of a sentence."""
+    return value.translate(_TURNING) if isinstance(value, str) else value
 
 
 def _coded(words: str) -> Markup:

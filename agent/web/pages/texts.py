@@ -283,6 +283,11 @@ def hint(error: Mapping[str, str]) -> str:
     return TEXTS.get(f"hint.{error['code']}", error["hint"])
 
 
+def detail(name: str) -> str:
+    """What a step is about: a table or a file by its name, or the other laptop's own step in words."""
+    return _STAGES.get(name, name)
+
+
 def stage(name: str) -> str:
     """A stage of a job in words; one without words of its own as the engine calls it."""
     return _STAGES.get(name) or name.capitalize()

@@ -4,6 +4,7 @@
   const said = document.getElementById("said");
   const lost = document.getElementById("lost");
   const listening = new Map();
+  const over = new Map();
 
   function listen(element) {
     const url = element.dataset.events;
@@ -27,7 +28,7 @@
     source.addEventListener("ended", (event) => {
       source.close();
       listening.delete(url);
-      said.textContent = event.data;
+      over.set(url, said.textContent = event.data);
       moved();
     });
     source.onopen = () => { lost.hidden = true; };
@@ -42,6 +43,35 @@
     const found = element.matches("[data-events]") ? [element] : element.querySelectorAll("[data-events]");
     for (const each of found) listen(each);
   });
+  // Who works with the keyboard stays where they are when a part is made anew: on the same thing in it, else on the part
+  // itself. So does what was scrolled sideways.
+  let held = null;
+  const named = (each) => each.getAttribute("aria-label") ?? each.textContent.trim();
+  const same = (one, other) => named(one) === named(other)
+    && ["href", "name", "value"].every((name) => one.getAttribute(name) === other.getAttribute(name));
+  document.addEventListener("htmx:beforeSwap", ({ detail: { target } }) => {
+    const focus = document.activeElement;
+    const scrolled = [...target.querySelectorAll(".scroll")].map((each) => each.scrollLeft);
+    held = { target, scrolled, focus: target !== focus && target.contains(focus) ? focus : null };
+  });
+  document.addEventListener("htmx:afterSwap", ({ detail: { target } }) => {
+    if (held?.target !== target) return;
+    const { focus, scrolled } = held;
+    held = null;
+    [...target.querySelectorAll(".scroll")].forEach((each, place) => { each.scrollLeft = scrolled[place] ?? 0; });
+    if (focus && !target.contains(document.activeElement)) {
+      const again = [...target.querySelectorAll(focus.tagName)].find((each) => same(each, focus));
+      if (!again) target.tabIndex = -1;
+      (again ?? target).focus({ preventScroll: true });
+    }
+    // What came of it is said too, once it stands there.
+    const last = over.get(target.dataset.events);
+    const result = target.querySelector(".note, p")?.textContent.trim().replace(/\s+/g, " ");
+    if (!last || !result || target.querySelector("progress")) return;
+    over.delete(target.dataset.events);
+    said.textContent = `${last} ${result}`;
+  });
+
   // A part that cannot be made says nothing by itself: the whole page says why.
   document.addEventListener("htmx:responseError", () => location.reload());
   window.addEventListener("pagehide", () => { for (const source of listening.values()) source.close(); });
