@@ -133,10 +133,24 @@ class _Found:
 
 async def compare(here: Side, there: Side, *, progress: Progress = silent) -> Comparison:
     """Compare the business on both sides. Raises what the sides raise."""
-    ours, theirs = await asyncio.gather(here.shapes(), there.shapes())
+    progress(Step("comparing"))
+    ours = await here.shapes()
+    # Another laptop digests its tables before it tells of them. Ours are digested meanwhile, for the questions that
+    # come where the tables are alike; what comes otherwise is asked then.
+    expected, _ = ask(ours, ours)
+    expecting = asyncio.create_task(here.digests(expected))
+    try:
+        theirs = await there.shapes()
+        our_digests = dict(await expecting)
+    finally:
+        expecting.cancel()
+        await asyncio.gather(expecting, return_exceptions=True)
     questions, notes = ask(ours, theirs)
     progress(Step("comparing", 0, len(questions)))
-    our_digests, their_digests = await asyncio.gather(here.digests(questions), there.digests(questions))
+    others = [question for question in questions if question not in expected]
+    again, their_digests = await asyncio.gather(here.digests(others), there.digests(questions))
+    asked = {question.table for question in questions}
+    our_digests = {name: digest for name, digest in our_digests.items() if name in asked} | dict(again)
     found = []
     for place, question in enumerate(questions):
         progress(Step("comparing", place, len(questions), question.table))

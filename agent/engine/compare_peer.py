@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 
 from agent.database.digests import Digest, Question
 from agent.engine.compare_shapes import TableShape
@@ -42,9 +43,22 @@ class PeerSide:
         self._ask_rows = ask_rows
         self._session = secrets.token_hex(12)
         self._known: dict[str, TableDigest] = {}
+        self._asking: asyncio.Future[Sequence[TableDigest]] | None = None
+
+    @asynccontextmanager
+    async def asked(self) -> AsyncIterator[PeerSide]:
+        """This side, which is asked for its tables right away: it looks for the business while we do."""
+        asking = asyncio.ensure_future(self._ask_digests(CompareRequest(self._business, session=self._session)))
+        self._asking = asking
+        try:
+            yield self
+        finally:
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
 
     async def shapes(self) -> Mapping[str, TableShape]:
-        found = await self._ask_digests(CompareRequest(self._business, session=self._session))
+        asking, self._asking = self._asking, None
+        found = await (asking or self._ask_digests(CompareRequest(self._business, session=self._session)))
         self._known = {digest.table: digest for digest in found}
         return {
             digest.table: TableShape(digest.table, dict(zip(digest.columns, digest.types, strict=True)), digest.key)

@@ -86,5 +86,5 @@ async def compare_business(
             lambda request: net.client.range_digests(member.node_id, request),
             lambda request: net.client.row_hashes(member.node_id, request),
         )
-        async with live_side(url, catalogue, chosen.id) as here:
+        async with there_peer.asked(), live_side(url, catalogue, chosen.id) as here:
             return Compared(chosen, member.name, await compare(here, there_peer, progress=progress), marks)
