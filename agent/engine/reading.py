@@ -21,9 +21,12 @@ from agent.engine.errors import RowTooLarge
 from protocol.errors import FrameTooLarge
 from protocol.frames import PackedBlock, pack_block
 
-# Enough that two threads have work while what they made is waited for.
-_PACKING = 6
+# Bytes of rows in the hands of the threads: enough that two have work. Bytes that are packed and wait for their turn.
+_PACKING_BYTES = 6 << 20
 _WAITING_BYTES = 32 << 20
+_BLOCKS_AT_TURN = 3
+# So little is packed sooner than a thread is asked to: most tables are small.
+_AT_ONCE = 16 << 10
 
 
 @dataclass(eq=False, slots=True)
@@ -143,19 +146,25 @@ class Reading:
     def _has_room(self, piece: Piece) -> bool:
         """Whether one more block may be had of the piece. The one whose turn it is may always have some, since all that
         waits waits for it."""
-        if piece is self._turn:
-            return len(piece.blocks) < _PACKING
-        return self._packing < _PACKING and self._waiting < _WAITING_BYTES
+        few = _BLOCKS_AT_TURN if piece is self._turn else 0
+        if not piece.blocks and few:
+            return True
+        return self._packing < _PACKING_BYTES and (self._waiting < _WAITING_BYTES or len(piece.blocks) < few)
 
     def _pack(self, piece: Piece, block: bytes) -> None:
         def packed(done: asyncio.Future[PackedBlock]) -> None:
-            self._packing -= 1
+            self._packing -= len(block)
             if not done.cancelled() and done.exception() is None:
                 self._waiting += len(done.result().data)
             self._ring()
 
-        self._packing += 1
-        packing = asyncio.get_running_loop().run_in_executor(self._threads, self._packed, piece.table, block)
+        loop = asyncio.get_running_loop()
+        self._packing += len(block)
+        if len(block) <= _AT_ONCE:
+            packing = loop.create_future()
+            packing.set_result(self._packed(piece.table, block))
+        else:
+            packing = loop.run_in_executor(self._threads, self._packed, piece.table, block)
         packing.add_done_callback(packed)
         piece.blocks.append(packing)
         self._ring()
