@@ -93,6 +93,18 @@ async def untouched(connection: asyncpg.Connection, mark: Mark, tables: Iterable
     return frozenset(same) if not mark.own or any(found[name].own for name in same) else frozenset()
 
 
+async def has_triggers(connection: asyncpg.Connection, tables: Iterable[Table]) -> bool:
+    """Whether somebody's triggers or rules have a say in what is written to these tables."""
+    return bool(
+        await connection.fetchval(
+            "SELECT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = ANY($1::text[]::regclass[]) "
+            "AND NOT t.tgisinternal) OR EXISTS (SELECT FROM pg_class c WHERE c.oid = ANY($1::text[]::regclass[]) "
+            "AND c.relhasrules)",
+            [qualified(table) for table in tables],
+        )
+    )
+
+
 async def _look(connection: asyncpg.Connection, tables: Iterable[Table], own: int, oldest: int) -> dict[str, _Rows]:
     """Rows in all, that transaction ``own`` wrote, and that others wrote from ``oldest`` on, by table."""
     by_place = list(tables)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from agent.database.merge import Merge
 from agent.database.merge_write import by_table
 from agent.database.transaction import Connection
-from agent.database.untouched import mark_tables
+from agent.database.untouched import has_triggers, mark_tables
 from agent.engine.apply_work import Work
 from agent.engine.choices import NO_CHOICES
 from agent.engine.known import Earlier, Known
@@ -149,10 +149,13 @@ def still_holds(work: Work, known: Known) -> bool:
 
 
 async def remember(connection: Connection, work: Work, names: Sequence[str]) -> Known | None:
-    """What is to be known of these tables (:func:`all_here`), which are written now; before the commit. None where
-    nothing was written to them: later nothing would show that the mark is of this database."""
+    """What is to be known of these tables (:func:`all_here`), which are written now; before the commit.
+
+    None where nothing was written to them: later nothing would show that the mark is of this database. Nor where
+    triggers may have written other rows than those of the bundle.
+    """
     merges = {merge.stage.table.name: merge for merge in (*work.merges, *work.sifted.values())}
-    if not names:
+    if not names or await has_triggers(connection, work.tables):
         return None
     mark = await mark_tables(connection, [work.schema.tables[name] for name in names])
     if not any(own for _, _, own in mark.tables.values()):

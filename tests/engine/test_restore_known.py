@@ -155,6 +155,21 @@ async def test_whoever_was_at_work_meanwhile_is_seen(pair: Any, files: ExitStack
     assert await there.value("SELECT total FROM sales WHERE id = 's3'") == 3
 
 
+TRIGGER = """
+CREATE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.total = 0; RETURN NEW; END$$;
+CREATE TRIGGER spoil BEFORE INSERT OR UPDATE ON sales FOR EACH ROW EXECUTE FUNCTION spoil();
+"""
+
+
+async def test_rows_that_a_trigger_may_have_changed_are_looked_at(pushed: Pushes, staged: Staged) -> None:
+    await pushed.there.execute(TRIGGER)
+    await pushed.here.execute("UPDATE sales SET total = 5, \"updatedAt\" = '2026-02-02' WHERE id = 's1'")
+    before = pushed.earlier
+    assert (await pushed.push()).plan.totals.update == 1
+    assert pushed.earlier is before
+    assert (await pushed.push()).plan.totals.update == 1
+
+
 async def test_another_run_of_the_server_knows_nothing(pushed: Pushes, staged: Staged) -> None:
     assert pushed.earlier is not None
     mark = replace(pushed.earlier.known.mark, server="1760000000.000000 5")
