@@ -11,27 +11,30 @@ from datetime import datetime
 from time import monotonic
 from typing import Protocol
 
-from agent.database.businesses import Business, find_business, list_businesses
-from agent.database.gates import Finding, closure, leak
-from agent.database.names import column_list
-from agent.database.ownership import Ownership
-from agent.database.pages import parts, sizes
+from agent.database.businesses import Business
+from agent.database.pages import sizes
 from agent.database.readers import beside, export_snapshot
-from agent.database.scope import How, Scope, Source
-from agent.database.scope_walk import fill_business_scope, fill_full_scope, find_complete
+from agent.database.scope import Scope
 from agent.database.snapshot import Snapshot, open_snapshot
 from agent.engine.again import EarlierGone, as_before, frame_again, note
-from agent.engine.errors import GateFailed, NothingToBackUp
+from agent.engine.backup_rows import (
+    begin_scope,
+    begun_pieces,
+    check_gates,
+    fill_scope,
+    pieces_of,
+    tables_to_read,
+    travelling_columns,
+)
+from agent.engine.errors import NothingToBackUp
 from agent.engine.known import Earlier, Known
 from agent.engine.progress import Progress, Step, silent
-from agent.engine.reading import Piece, Reading
+from agent.engine.reading import Reading
 from agent.tables.catalogue import Catalogue, TableClass
 from agent.tables.infer import Classification
-from agent.tables.schema import Table
-from agent.tables.scope import scope_rules
 from protocol.frames import PackedBlock, as_frame
 from protocol.limits import BUNDLE_VERSION
-from protocol.manifest import BusinessRef, ColumnEntry, Kind, Manifest, Options, Section, TableEntry
+from protocol.manifest import BusinessRef, Kind, Manifest, Options, Section, TableEntry
 from protocol.seal import Signer
 from protocol.writer import BundleWriter
 
@@ -86,19 +89,6 @@ class BackupResult:
     known: Known | None = None
 
 
-def tables_to_read(kind: Kind, classification: Classification) -> tuple[str, ...]:
-    """The tables that a backup of this kind reads. Transient tables are in none."""
-    match kind:
-        case Kind.BUSINESS:
-            return classification.of_class(TableClass.BUSINESS)
-        case Kind.FULL:
-            return classification.of_class(TableClass.BUSINESS, TableClass.UNCLASSIFIED)
-        case Kind.FULL_DEVICE:
-            return classification.of_class(TableClass.BUSINESS, TableClass.DEVICE, TableClass.UNCLASSIFIED)
-        case Kind.UNDO:
-            raise ValueError("an undo bundle is made by a restore, not by a backup")
-
-
 async def backup(
     url: str,
     catalogue: Catalogue,
@@ -145,7 +135,7 @@ async def _back_up(
         Reading(compress=request.compress) as reading,
     ):
         progress(Step("finding rows"))
-        business, scope = await begin_scope(snapshot, request)
+        business, scope = await begin_scope(snapshot, request.kind, request.business, include_demo=request.include_demo)
         names = tables_to_read(request.kind, snapshot.classification)
         if earlier is not None and business is not None:
             before = await as_before(snapshot, earlier, business.id, request.compress, names)
@@ -153,7 +143,7 @@ async def _back_up(
                 made = _described(snapshot, request, origin, before.business, before.tables, now())
                 return await _copy(earlier, made, origin, open_sink, progress, started)
         size = await sizes(snapshot.connection, snapshot.schema, names)
-        begun = {name: _begun(snapshot, scope, name, size.pages.get(name, 0)) for name in names}
+        begun = {name: begun_pieces(snapshot, scope, name, size.pages.get(name, 0)) for name in names}
         if size.bytes >= WORTH_A_READER:
             # It reads what is in whatever the walk finds, while that is looked for here.
             reading.plan([piece for pieces in begun.values() for piece in pieces])
@@ -161,9 +151,9 @@ async def _back_up(
             reading.help(beside(url, snapshot, exported, names, doing=doing))
         await fill_scope(snapshot, scope, request.kind)
         progress(Step("checking"))
-        await _check_gates(snapshot, scope, request.kind)
+        await check_gates(snapshot, scope, request.kind)
         manifest = await _manifest(snapshot, scope, request, origin, business, now())
-        pieces = [_pieces(snapshot, scope, entry, begun) for entry in manifest.tables]
+        pieces = [pieces_of(snapshot, scope, entry, begun) for entry in manifest.tables]
         reading.plan([piece for of_entry in pieces for piece in of_entry])
         reading.read(snapshot.connection)
         writer = BundleWriter(manifest)
@@ -215,60 +205,6 @@ async def _emit(sink: Sink, data: bytes) -> int:
 
 def _record(writer: BundleWriter, position: int, block: PackedBlock) -> bytes:
     return writer.frame(as_frame(position, block))
-
-
-async def choose_rows(snapshot: Snapshot, request: BackupRequest) -> tuple[Business | None, Scope]:
-    """Fill the scope for the request; the business is resolved in the same snapshot."""
-    business, scope = await begin_scope(snapshot, request)
-    await fill_scope(snapshot, scope, request.kind)
-    return business, scope
-
-
-async def begin_scope(snapshot: Snapshot, request: BackupRequest) -> tuple[Business | None, Scope]:
-    """The scope with the rows that are in by themselves, before it is known what these need."""
-    schema, classification = snapshot.schema, snapshot.classification
-    businesses = await list_businesses(snapshot.connection, schema, classification)
-    rules = scope_rules(schema, classification)
-    if request.kind is Kind.BUSINESS:
-        assert request.business is not None
-        business = find_business(businesses, request.business)
-        ownership = Ownership(schema, classification, (business.id,))
-        return business, Scope(schema, classification, rules, ownership, dict.fromkeys(rules.whole, How.SHARED))
-    left_out = () if request.include_demo else tuple(business.id for business in businesses if business.is_demo)
-    complete = dict.fromkeys(rules.tables, How.OWN) if not left_out else {}
-    ownership = Ownership(schema, classification, left_out, all_but=True)
-    scope = Scope(schema, classification, rules, ownership, complete)
-    if left_out:
-        await find_complete(snapshot.connection, scope)
-    return None, scope
-
-
-async def fill_scope(snapshot: Snapshot, scope: Scope, kind: Kind) -> None:
-    """Add to a scope that was begun what comes along."""
-    if kind is Kind.BUSINESS:
-        await fill_business_scope(snapshot.connection, scope)
-    else:
-        await fill_full_scope(snapshot.connection, scope)
-
-
-async def _check_gates(snapshot: Snapshot, scope: Scope, kind: Kind) -> None:
-    findings: list[Finding] = await closure(snapshot.connection, scope, unclassified=kind is not Kind.BUSINESS)
-    if any(scope.scoped(table) for table in scope.rules.tables):
-        findings += await leak(snapshot.connection, scope)
-    if findings:
-        listed = "; ".join(str(finding) for finding in findings[:10])
-        more = f"; and {len(findings) - 10} more" if len(findings) > 10 else ""
-        raise GateFailed(f"The backup was stopped before anything was written: {listed}{more}.")
-
-
-def travelling_columns(table: Table, classification: Classification) -> tuple[ColumnEntry, ...]:
-    """The columns in the order of the COPY text: key first, then the timestamp, then the rest as in the table."""
-    key = table.identity
-    timestamp = classification.timestamp(table)
-    first = [*key, *([timestamp] if timestamp and timestamp not in key else [])]
-    stored = {column.name: column for column in table.stored_columns}
-    names = [*first, *(name for name in stored if name not in first)]
-    return tuple(ColumnEntry(name, stored[name].type, stored[name].enum) for name in names if name in stored)
 
 
 async def _manifest(
@@ -339,28 +275,3 @@ def coverage_warnings(kind: Kind, classification: Classification) -> tuple[str, 
         f"Table {name} is not classified ({classification.rule(name).why}): {fate}."
         for name in classification.of_class(TableClass.UNCLASSIFIED)
     )
-
-
-def _begun(snapshot: Snapshot, scope: Scope, name: str, pages: int) -> list[Piece]:
-    """The rows of a table that are in by themselves. A large table comes in parts, unless each had to find out anew
-    which rows of other tables decide.
-    """
-    source = scope.begun(name, "t")
-    if source is None:
-        return []
-    conditions = parts(pages, "t") if source.simple else ["true"]
-    return [Piece(name, _select(snapshot, name, source, part), shared=True) for part in conditions]
-
-
-def _pieces(snapshot: Snapshot, scope: Scope, entry: TableEntry, begun: dict[str, list[Piece]]) -> list[Piece]:
-    """All rows of an entry."""
-    added = scope.added_rows(entry.table, "t", stubs=entry.stub)
-    pieces = [] if entry.stub else begun[entry.table]
-    if added is None:
-        return pieces
-    return [*pieces, Piece(entry.table, _select(snapshot, entry.table, added), shared=False)]
-
-
-def _select(snapshot: Snapshot, name: str, source: Source, *conditions: str) -> str:
-    columns = travelling_columns(snapshot.schema.tables[name], snapshot.classification)
-    return f"SELECT {column_list((column.name for column in columns), 't')} FROM {source.where(*conditions)}"

@@ -19,7 +19,7 @@ from agent.database.scope_walk import fill_business_scope
 from agent.database.snapshot import Snapshot, open_snapshot
 from agent.database.staging import create_text_stage
 from agent.database.transaction import Connection, Isolation, open_transaction
-from agent.engine.backup import BackupRequest, choose_rows, tables_to_read
+from agent.engine.backup_rows import choose_rows, tables_to_read
 from agent.engine.bundle_file import BundleSource
 from agent.engine.compare_shapes import TableShape
 from agent.engine.restore_entries import device_references
@@ -115,8 +115,7 @@ async def live_side(url: str, catalogue: Catalogue, business: str) -> AsyncItera
         return tables_to_read(Kind.BUSINESS, classification)
 
     async with open_snapshot(url, catalogue, reads, doing=_DOING) as snapshot:
-        found, scope = await choose_rows(snapshot, BackupRequest(Kind.BUSINESS, business))
-        assert found is not None
+        _, scope = await choose_rows(snapshot, business)
         yield LiveSide(snapshot, scope)
 
 

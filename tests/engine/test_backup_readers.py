@@ -20,6 +20,7 @@ from agent.database.snapshot import Snapshot
 from agent.engine import backup as making
 from agent.engine import reading
 from agent.engine.backup import BackupRequest, backup
+from agent.engine.backup_rows import fill_scope
 from agent.engine.errors import GateFailed
 from agent.tables.catalogue import load_catalogue
 from protocol.frames import EncodedFrame
@@ -102,7 +103,7 @@ async def test_the_same_frames_as_by_one_reader(shop: Database, monkeypatch: pyt
 def watch(monkeypatch: pytest.MonkeyPatch) -> set[int]:
     """The processes of the server that were read from: the second reader is let begin before the first, and waits for
     that after some pieces."""
-    copy, fill = copy_blocks, making.fill_scope
+    copy, fill = copy_blocks, fill_scope
     readers: set[int] = set()
     begun, both = asyncio.Event(), asyncio.Event()
     pieces = 0
@@ -129,7 +130,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> set[int]:
         await fill(snapshot, scope, kind)
 
     monkeypatch.setattr("agent.engine.reading.copy_blocks", noted)
-    monkeypatch.setattr(making, "fill_scope", later)
+    monkeypatch.setattr("agent.engine.backup.fill_scope", later)
     return readers
 
 
@@ -191,7 +192,7 @@ async def test_one_reader_where_a_second_is_not_to_be_had(
                     await asyncio.sleep(0.01)
             return await export_snapshot(snapshot)
 
-        monkeypatch.setattr(making, "export_snapshot", prevented)
+        monkeypatch.setattr("agent.engine.backup.export_snapshot", prevented)
         assert await made(shop.dsn, request) == both
         await asyncio.gather(*waiting)
 
@@ -258,10 +259,9 @@ async def test_a_walk_that_forgets_a_row_is_caught(
     shop: Database, monkeypatch: pytest.MonkeyPatch, request_: BackupRequest
 ) -> None:
     """The gate asks the values that the walk kept: they are not what the walk made of them."""
-    fill = making.fill_scope
 
     async def forgetful(snapshot: Snapshot, scope: Scope, kind: Kind) -> None:
-        await fill(snapshot, scope, kind)
+        await fill_scope(snapshot, scope, kind)
         assert scope.references
         forgotten = scope.place("drawings")
         await snapshot.connection.execute(
@@ -269,7 +269,7 @@ async def test_a_walk_that_forgets_a_row_is_caught(
             f"WHERE place = {forgotten})"
         )
 
-    monkeypatch.setattr(making, "fill_scope", forgetful)
+    monkeypatch.setattr("agent.engine.backup.fill_scope", forgetful)
     sink = MemorySink()
     with pytest.raises(GateFailed, match=r"lines\.nextId: 1 row refer to rows of drawings that are not included"):
         await backup(shop.dsn, load_catalogue(), request_, origin(), sink, now=lambda: NOW)
