@@ -36,11 +36,10 @@ def moment(at: datetime) -> str:
     return at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-def ago(at: datetime, now: datetime) -> str:
-    """How long ago, roughly: ``just now``, ``5 minutes ago``, ``3 days ago``."""
+def since(at: datetime, now: datetime) -> tuple[int, str]:
+    """How long ago, roughly, as a number of a unit: ``(5, "minute")``, ``(3, "day")``; 0 minutes at first."""
     seconds = max(0.0, (now - at).total_seconds())
     for limit, length, noun in ((3600, 60, "minute"), (86400, 3600, "hour"), (float("inf"), 86400, "day")):
         if seconds < limit:
-            whole = int(seconds // length)
-            return f"{count(whole, noun)} ago" if whole else "just now"
+            return int(seconds // length), noun
     raise AssertionError

@@ -173,6 +173,8 @@ class History(Journal):
         *,
         bytes_done: int | None = None,
         bundle_id: str | None = None,
+        business_id: str | None = None,
+        business_name: str | None = None,
         error_code: str | None = None,
         error: str | None = None,
         receipt: bytes | None = None,
@@ -182,6 +184,8 @@ class History(Journal):
         known = {
             "bytes_done": bytes_done,
             "bundle_id": bundle_id,
+            "business_id": business_id,
+            "business_name": business_name,
             "receipt": receipt,
             "totals": totals and dict(totals),
         }

@@ -94,5 +94,13 @@ async def fetch(
     record = await history.add_backup(
         await record_of_file(workspace, bundle.manifest, path, raw_size=bundle.seal.raw_bytes, came="pulled")
     )
-    await history.end_transfer(transfer.id, DONE, bundle_id=record.id, bytes_done=bundle.size)
+    # What was asked for may have been an ID, or a name in other letters: the bundle knows both.
+    await history.end_transfer(
+        transfer.id,
+        DONE,
+        bundle_id=record.id,
+        bytes_done=bundle.size,
+        business_id=record.business_id,
+        business_name=record.business_name,
+    )
     return bundle.manifest, record, path

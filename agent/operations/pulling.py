@@ -59,11 +59,14 @@ async def pull(
     kind: Kind,
     *,
     business: str | None = None,
+    business_name: str | None = None,
     include_demo: bool = False,
     compress: bool = True,
     progress: Progress = silent,
 ) -> PullDone:
     """Have another laptop make a backup and keep it in this one's archive. Nothing is restored.
+
+    ``business`` is its ID or name; ``business_name`` is what the history calls it until the bundle tells.
 
     Raises ``TrustError``, ``PeerError``, ``BundleError`` and :class:`WrongBundle`.
     """
@@ -79,7 +82,7 @@ async def pull(
         require_pull(workspace.store.roster(), own, member.node_id, kind, which, what)
 
     request = PullRequest(_PULLS[kind], business, include_demo=include_demo, compress=compress)
-    wanted = Wanted(member, member, request, accept, business_name=business)
+    wanted = Wanted(member, member, request, accept, business_name=business_name or business)
     async with network(workspace) as net:
         manifest, record, path = await fetch(workspace, history, net, wanted, progress)
     return PullDone(member, manifest, record, path, asyncio.get_running_loop().time() - started)

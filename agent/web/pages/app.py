@@ -48,6 +48,7 @@ from agent.web.pages.render import HEADERS, HERE, PREFIX, SESSION, THEME_COOKIE,
 from agent.web.pages.roles import ADMIN, ASSISTANT, check_role
 from agent.web.pages.sessions import Sessions, cookie_name, has_csrf, port_of
 from agent.web.pages.setting_up import DRAFT, JOINING, Draft
+from agent.web.pages.texts import text
 
 log = get_logger(__name__)
 
@@ -152,9 +153,9 @@ def _guard(sessions: Sessions, home: Home) -> Middleware:
             redirect.headers.update(HEADERS)
             raise
         except web.HTTPNotFound:
-            response = _problem(request, NotFound(f"There is no {request.path}.", ""))
+            response = _problem(request, NotFound(text("problem.nothing", path=request.path), ""))
         except web.HTTPException as error:
-            response = _problem(request, NotFound(f"{error.reason}.", ""), error.status)
+            response = _problem(request, NotFound(text("problem.refused", reason=error.reason), ""), error.status)
         except Exception as error:
             response = _problem(request, error)
         if not response.prepared:

@@ -210,7 +210,9 @@ async def take(request: web.Request) -> web.StreamResponse:
     async def work(progress: Progress) -> Any:
         kind = Kind.FULL if full else Kind.BUSINESS
         async with workspace.history() as history:
-            return await pull(workspace, history, member.node_id, kind, business=business, progress=progress)
+            return await pull(
+                workspace, history, member.node_id, kind, business=business, business_name=name, progress=progress
+            )
 
     one = text("pull.title", business=name, device=member.name)
     title = text("pull.all", device=member.name) if full else one

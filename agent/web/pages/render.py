@@ -58,12 +58,12 @@ def set_up(app: web.Application) -> None:
         size=words.size,
         duration=words.duration,
         moment=words.moment,
-        ago=lambda at: words.ago(at, utc_now()),
+        ago=_ago,
         number=lambda number: f"{number:,}",
         time=datetime.fromisoformat,
         coded=_coded,
-        tables=lambda number: words.count(number, "table"),
-        rows=lambda number: words.count(number, "row"),
+        tables=lambda number: _count("table", number),
+        rows=lambda number: _count("row", number),
     )
 
 
@@ -71,6 +71,16 @@ def shown(value: Any) -> Any:
     """What a page says, without characters that turn the direction of the words after them: a name could read as
     another one, or swap the two names of a sentence."""
     return value.translate(_TURNING) if isinstance(value, str) else value
+
+
+def _ago(at: datetime) -> str:
+    number, unit = words.since(at, utc_now())
+    return text("ago.now") if not number else _count(f"ago.{unit}", number)
+
+
+def _count(what: str, number: int) -> str:
+    """So many of it, in the words of the table: one for one, one for all others."""
+    return text(f"{what}.one" if number == 1 else f"{what}.many", number=f"{number:,}")
 
 
 def _coded(words: str) -> Markup:

@@ -25,6 +25,18 @@ TEXTS = {
     "lost": "The agent does not answer. Is `backroom run` still running? This page goes on by itself.",
     "back": "Back",
     "cancel": "Cancel",
+    # Numbers of things, and how long ago
+    "row.one": "{number} row",
+    "row.many": "{number} rows",
+    "table.one": "{number} table",
+    "table.many": "{number} tables",
+    "ago.now": "just now",
+    "ago.minute.one": "{number} minute ago",
+    "ago.minute.many": "{number} minutes ago",
+    "ago.hour.one": "{number} hour ago",
+    "ago.hour.many": "{number} hours ago",
+    "ago.day.one": "{number} day ago",
+    "ago.day.many": "{number} days ago",
     # Sessions, forms
     "session.none": "This page opens with a link of its own.",
     "session.none.hint": "Run `backroom open` on this laptop. Links are good once; sessions end when the agent does.",
@@ -38,6 +50,8 @@ TEXTS = {
     "form.typed": "The name that you typed is not “{name}”.",
     "form.typed.hint": "Nothing was changed. Go back and type exactly that name.",
     "problem.title": "That did not work",
+    "problem.nothing": "There is no {path}.",
+    "problem.refused": "The page does not take that: {reason}.",
     "problem.home": "To the laptops",
     # Home
     "home.title": "Laptops",
