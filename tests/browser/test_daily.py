@@ -191,8 +191,12 @@ def test_a_backup_is_made_delivered_kept_thrown_away_and_taken_in_again(stage: S
     page.get_by_role("link", name="Look at it").click()
     assert page.url == at
     expect(page.get_by_role("link", name="Restore")).to_be_visible()
-    exported = stage.office.do("export", at.rpartition("/")[2], "--plain", "--output", str(tmp_path))["file"]
-    bring(page, Path(exported))
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download for the platform").click()
+    exported = tmp_path / download.value.suggested_filename
+    download.value.save_as(exported)
+    assert exported.name.endswith(".json.gz")
+    bring(page, exported)
     expect(page.get_by_text("It is not signed; nothing proves that.")).to_be_visible(timeout=60_000)
     broken = tmp_path / "broken.bundle"
     broken.write_bytes(b"no bundle")

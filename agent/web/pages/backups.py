@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +21,7 @@ from agent.operations.backups import BackupMade, make_backup
 from agent.operations.deliveries import DeliveryDone, deliver
 from agent.operations.inspect import Inspected, inspect_bundle
 from agent.operations.passphrases import check as check_passphrase
+from agent.operations.platform_json import export_bundle
 from agent.operations.verify import verify_files
 from agent.operations.workspace import Workspace
 from agent.web.api.errors import described
@@ -192,10 +195,27 @@ async def file(request: web.Request) -> web.StreamResponse:
     return response
 
 
+async def platform_file(request: web.Request) -> web.StreamResponse:
+    """The same rows as a backup file of the platform, which reads only unsealed ones. Made first, then sent."""
+    workspace = fresh(request)
+    path, record = await stored(workspace, request.match_info["id"])
+    folder = workspace.home.ensure().spool / f"brought-{secrets.token_hex(6)}"
+    await asyncio.to_thread(folder.mkdir, 0o700)
+    try:
+        made = await export_bundle(workspace, path, output=folder)
+        response, complete = await send_bundle(request, workspace, made.file, None, None)
+    finally:
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+    if record is not None and complete:
+        await downloaded(workspace, record.id)
+    return response
+
+
 ROUTES = [
     web.get("/backups", index),
     web.post("/backups", make),
     web.get("/backups/{id}", one),
     web.post("/backups/{id}/check", check),
     web.get("/backups/{id}/file", file, allow_head=False),
+    web.get("/backups/{id}/platform", platform_file, allow_head=False),
 ]
