@@ -128,7 +128,8 @@ SETTINGS_TEXTS = {
     "deliveries.max_mb": "Largest mail that the receiver takes, in MB",
     "deliveries.max_mb.hint": "25 where it is empty",
     "deliveries.user": "User",
-    "deliveries.user.hint": "of cloud storage: the access key’s ID, Azure: the account",
+    "deliveries.user.hint": "of cloud storage: the access key’s ID, Azure: the account; where it is empty, the "
+    "agent’s environment says (AWS_…)",
     "deliveries.domain": "Windows domain of the user",
     "deliveries.password": "Password",
     "deliveries.password.hint": "It stays in this laptop’s settings and is never shown again. Where the environment of "
