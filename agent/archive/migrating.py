@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +16,18 @@ from sqlalchemy import URL, Connection, create_engine, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from agent.archive.elsewhere import engine, parsed
-from agent.archive.errors import HistoryError, HistoryTooNewError
-from agent.archive.storage import BUSY_SECONDS, HEAD, VERSIONS, begin, failure
+from agent.archive.errors import HistoryTooNewError
+from agent.archive.storage import BUSY_SECONDS, HEAD, VERSIONS, begin, failure, set_up, upgrading
 from agent.home import Home
-from agent.locks import FileLock
 
 
 def migrate(home: Home, url: str | None) -> None:
-    """Make or upgrade the tables, one process of a home at a time. Blocking; no event loop may run in this thread.
+    """Upgrade the tables, one process of a home at a time. Blocking; no event loop may run in this thread.
 
     Raises :class:`HistoryError`.
     """
-    lock = FileLock(home.state / "history.lock")
-    deadline = time.monotonic() + 2 * BUSY_SECONDS
-    while not lock.try_acquire():
-        if time.monotonic() > deadline:
-            raise HistoryError(
-                "Another Backroom has been upgrading the history database for a minute.", "Wait for it, then try again."
-            )
-        time.sleep(0.05)
     address = URL.create("sqlite", database=str(home.history)) if url is None else parsed(url)
-    with lock:
+    with upgrading(home):
         try:
             if address.get_backend_name() == "sqlite":
                 _upgrade_file(address.set(drivername="sqlite"))
@@ -54,7 +44,7 @@ def _upgrade_file(address: URL) -> None:
     @event.listens_for(there, "connect")
     def _connect(connection: Any, _record: object) -> None:
         begin(connection)
-        connection.execute("PRAGMA journal_mode = WAL")  # kept in the file: readers and the writer do not wait
+        set_up(connection)
 
     @event.listens_for(there, "begin")
     def _begin(connection: Connection) -> None:

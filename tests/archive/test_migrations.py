@@ -9,12 +9,16 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
+from alembic import command
+from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from agent.archive import storage
+from agent.archive import migrating, storage
 from agent.archive.errors import HistoryTooNewError
 from agent.archive.history import History
 from agent.archive.sql import Table, backups, drills, restores, runs, transfers
@@ -36,6 +40,22 @@ INDEXES = {
     "drills": {"drills_by_time", "drills_by_bundle"},
     "runs": {"runs_by_entry", "runs_by_state"},
 }
+
+
+@pytest.fixture
+def old(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A history as the version before left it, with one row."""
+    with monkeypatch.context() as patched:
+        patched.setattr(command, "upgrade", partial(upgrade_to, "0002"))
+        migrating.migrate(home, None)
+    with contextlib.closing(sqlite3.connect(home.history)) as connection, connection:
+        connection.execute(
+            "INSERT INTO runs (id, entry, task, state, started_at) VALUES ('r1', 'e', 'prune', 'done', '2026-01-01')"
+        )
+
+
+def upgrade_to(version: str, config: Config, _head: str, upgrade: Callable[..., None] = command.upgrade) -> None:
+    upgrade(config, version)
 
 
 async def test_an_empty_database_gets_the_version_that_the_code_reads(home: Home) -> None:
@@ -83,7 +103,32 @@ async def test_a_newer_history_is_refused_and_left_alone(home: Home) -> None:
             pass
 
 
-async def test_a_migration_that_dies_leaves_an_empty_database(home: Home, child: object) -> None:
+def columns(path: Path) -> dict[str, set[tuple[object, ...]]]:
+    """What the tables of a file hold, and its indexes; the order of columns aside."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        listed = connection.execute("SELECT type, name, sql FROM sqlite_master WHERE sql <> ''").fetchall()
+        found = {name: set(connection.execute(f"PRAGMA table_info({name})")) for kind, name, _ in listed}
+        tables = {name: {row[1:] for row in rows} for name, rows in found.items()}
+        return tables | {name: {(sql,)} for kind, name, sql in listed if kind == "index"}
+
+
+async def test_a_new_file_is_as_the_migrations_make_one(home: Home, tmp_path: Path) -> None:
+    async with History.open(home):
+        pass
+    migrated = tmp_path / "migrated.sqlite"
+    await asyncio.to_thread(migrating.migrate, home, f"sqlite:///{migrated}")
+    assert columns(migrated) == columns(home.history)
+    assert len(columns(migrated)) > 15
+
+
+async def test_an_old_history_is_upgraded_and_keeps_what_it_has(home: Home, old: None) -> None:
+    async with History.open(home) as history:
+        (found,) = await history.runs()
+        assert (found.id, found.owner) == ("r1", None)
+        assert await history.backups() == ()
+
+
+async def test_a_migration_that_dies_leaves_the_old_history(home: Home, child: object, old: None) -> None:
     code = """
         import os
         from agent.archive import migrating
@@ -100,9 +145,9 @@ async def test_a_migration_that_dies_leaves_an_empty_database(home: Home, child:
     process = child(code)  # type: ignore[operator]
     process.wait()
     with contextlib.closing(sqlite3.connect(home.history)) as connection:
-        assert connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
+        assert connection.execute(f"SELECT version_num FROM {storage.VERSIONS}").fetchall() == [("0002",)]
     async with History.open(home) as history:
-        assert await history.backups() == ()
+        assert [run.id for run in await history.runs()] == ["r1"]
 
 
 async def test_opening_at_the_newest_version_is_fast_and_needs_no_sqlalchemy(home: Home) -> None:
