@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -129,6 +130,7 @@ def make_device(
     return _sign(builder, issuer_key)
 
 
+@lru_cache(64)  # of the devices that are met: a meeting asks for the same parts of the same certificate many times
 def load(der: bytes) -> x509.Certificate:
     """Read a DER certificate of at most `MAX_CERTIFICATE` bytes. Raises `BadCertificate`."""
     if len(der) > MAX_CERTIFICATE:
@@ -148,6 +150,7 @@ def load(der: bytes) -> x509.Certificate:
     return certificate
 
 
+@lru_cache(64)
 def public_key(der: bytes) -> ec.EllipticCurvePublicKey:
     """The P-256 key of a DER certificate. Raises `BadCertificate`."""
     certificate = load(der)
@@ -162,6 +165,7 @@ def public_key(der: bytes) -> ec.EllipticCurvePublicKey:
     return key
 
 
+@lru_cache(64)
 def node_id_of_certificate(der: bytes) -> str:
     """The node ID that belongs to a certificate's key (whatever its names say). Raises `BadCertificate`."""
     return node_id_of_key(spki(public_key(der)))

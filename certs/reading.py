@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -45,8 +45,8 @@ class TlsFiles:
     authority: Path
 
     def stamp(self) -> tuple[tuple[int, ...], ...]:
-        """A value that changes when the certificate or the authorities do."""
-        return (files.stamp(self.certificate), files.stamp(self.authority))
+        """A value that changes when one of them does."""
+        return (files.stamp(self.certificate), files.stamp(self.key), files.stamp(self.authority))
 
 
 class Reading:
@@ -59,33 +59,47 @@ class Reading:
         self._roster = self._shop / "roster"
         self.clock = clock
         self._cached: tuple[tuple[int, ...], SignedRoster] | None = None
+        # What was read and verified, by the files as they were then: an agent asks many times a minute.
+        self._known: tuple[tuple[tuple[int, ...], ...], ShopState] | None = None
+        self._own: tuple[tuple[tuple[int, ...], ...], Identity] | None = None
 
     def identity(self) -> Identity:
         """This device's identity, with its certificate from the shop if it has one. Raises `NoIdentity`."""
-        path = self._identity / "device.key"
+        path, in_shop = self._identity / "device.key", self._shop / "device.pem"
+        shown = in_shop if in_shop.exists() else self._identity / "device.pem"
+        stamps = _stamps(path, shown, self._identity / "name")
+        if self._own is not None and self._own[0] == stamps:
+            return self._own[1]
         try:
             key = keys.private_from_pem(path.read_bytes(), where=str(path))
         except FileNotFoundError as error:
             raise NoIdentity(f"There is no device key in {self._identity}.") from error
-        in_shop = self._shop / "device.pem"
-        certificate = self._read_certificate(in_shop if in_shop.exists() else self._identity / "device.pem")
+        certificate = self._read_certificate(shown)
         if certificates.public_key(certificate) != key.public_key():
             raise StoreDamaged(f"The device key in {path} does not belong to this device's certificate.")
-        return Identity(self._read_name(), key, certificate)
+        own = Identity(self._read_name(), key, certificate)
+        self._own = (stamps, own)
+        return own
 
     def shop(self) -> ShopState | None:
         """The shop that this device belongs to, or None. Raises `StoreDamaged` if its files do not fit together."""
         if not self._shop.exists():
             return None
-        signed = self._read_roster(self._read_certificate(self._shop / "authority.pem"))
-        return ShopState(
+        authority, certificate = self._shop / "authority.pem", self._shop / "device.pem"
+        stamps = _stamps(authority, certificate, self._roster)
+        if self._known is not None and self._known[0] == stamps:
+            return replace(self._known[1], holds_authority=self._authority_key() is not None)
+        signed = self._read_roster(self._read_certificate(authority))
+        state = ShopState(
             shop_id=signed.roster.shop_id,
             shop_name=signed.roster.shop_name,
             authority=signed.authority,
-            certificate=self._read_certificate(self._shop / "device.pem"),
+            certificate=self._read_certificate(certificate),
             signed_roster=signed,
             holds_authority=self._authority_key() is not None,
         )
+        self._known = (stamps, state)
+        return state
 
     def require_shop(self) -> ShopState:
         """The shop that this device belongs to. Raises `NoShop`."""
@@ -165,3 +179,14 @@ class Reading:
             raise StoreDamaged(f"The roster in {self._roster} cannot be read.") from error
         self._cached = (stamp, signed)
         return signed
+
+
+def _stamps(*paths: Path) -> tuple[tuple[int, ...], ...]:
+    """The stamps of files, taken before they are read: what changes in between is then read again the next time."""
+    stamps: list[tuple[int, ...]] = []
+    for path in paths:
+        try:
+            stamps.append(files.stamp(path))
+        except FileNotFoundError:
+            stamps.append(())
+    return tuple(stamps)

@@ -147,12 +147,13 @@ async def _keep_roster(workspace: Workspace, net: Network, news: asyncio.Event) 
         except TrustError as error:
             log.warning("the roster cannot be read", reason=str(error))
             members = ()
+        known = await whereabouts(workspace)
         for member in members:
             if member.node_id == own or not member.active or not net.directory.candidates(member.node_id):
                 continue
             try:
                 async with asyncio.timeout(10):
-                    await net.client.meet(member.node_id, await whereabouts(workspace))
+                    await net.client.meet(member.node_id, known)
             except (PeerError, TimeoutError) as error:
                 log.debug("no roster exchange", peer=member.name, reason=str(error))
         try:

@@ -14,6 +14,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from agent.aiohttp_lean import aiohttp
 from agent.log import get_logger
@@ -23,6 +24,7 @@ from agent.peers.errors import BadAnswer, Interrupted, NotTrusted, PeerError, Re
 from agent.peers.handshake import attempt, note_failure
 from agent.peers.limits import DEFAULT_CLIENT_LIMITS, ClientLimits
 from certs.errors import HandshakeFailed, TrustError
+from certs.identity import Identity
 from certs.keys import server_name
 from certs.roster import Member
 from certs.store import Store
@@ -76,9 +78,7 @@ class Link:
         if self._session is not None:
             return
         try:
-            check = self.node_id is not None
-            context = await asyncio.to_thread(client_context, self._store, note_failure, check_node=check)
-            identity = await asyncio.to_thread(self._store.identity)
+            context, identity = await asyncio.to_thread(_prepared, self._store, self.node_id is not None)
             if self.node_id is not None:
                 self._store.roster().require(self.node_id)
         except TrustError as error:
@@ -220,6 +220,19 @@ class Link:
         if tls is None:
             raise HandshakeFailed("The connection has no TLS.")
         self.member = authenticate(tls, self._store.roster(), self._store.clock(), self.node_id, dates=self._dates)
+
+
+_CONTEXTS: WeakKeyDictionary[Store, dict[bool, tuple[object, ssl.SSLContext]]] = WeakKeyDictionary()
+
+
+def _prepared(store: Store, check_node: bool) -> tuple[ssl.SSLContext, Identity]:
+    """The context for dialling, and who dials. Blocking. A context is kept as long as the files that it was made of
+    are the same: of certificate, key and authorities. Whom it may talk to is asked of the roster, each time.
+    """
+    stamp, kept = store.tls_files().stamp(), _CONTEXTS.setdefault(store, {})
+    if check_node not in kept or kept[check_node][0] != stamp:
+        kept[check_node] = (stamp, client_context(store, note_failure, check_node=check_node))
+    return kept[check_node][1], store.identity()
 
 
 class _Connector(aiohttp.TCPConnector):
