@@ -24,6 +24,13 @@ SEEN = """(() => {
   const element = document.activeElement;
   return element === document.body || getComputedStyle(element).outlineStyle !== "none";
 })()"""
+HIDE = """(() => {
+  Object.defineProperty(document, "hidden", { configurable: true, get: () => %s });
+  document.dispatchEvent(new Event("visibilitychange"));
+})()"""
+SETTLED = """() => [new Promise((done) => {
+  document.addEventListener("htmx:afterSettle", () => done(true), { once: true });
+})]"""
 MOVE = """new Promise((done) => {
   document.addEventListener("htmx:afterSettle", done, { once: true });
   htmx.trigger(document.querySelector("%s"), "moved");
@@ -185,6 +192,24 @@ def test_a_name_does_not_turn_the_direction_of_what_stands_after_it(stage: Stage
     page.get_by_label("To go on, type").fill("green valley odnammoC")
     page.get_by_role("button", name="Restore", exact=True).click()
     expect(page.get_by_text("Restored in")).to_be_visible(timeout=60_000)
+
+
+def test_tabs_that_nobody_looks_at_leave_the_connections_to_the_others(stage: Stage) -> None:
+    """A browser has six connections to one address, and a tab that listens keeps one."""
+    first = stage.reader.open(stage.office)
+    tabs = [first]
+    for _ in range(8):
+        tabs[-1].evaluate(HIDE % "true")
+        tabs.append(first.context.new_page())
+        tabs[-1].set_default_timeout(10_000)
+        tabs[-1].goto(first.url)
+    expect(tabs[-1].get_by_role("heading", level=1)).to_have_text("Corner Shops")
+    # Who comes back to a tab sees what has moved meanwhile.
+    settled = first.evaluate_handle(SETTLED)
+    first.evaluate(HIDE % "false")
+    assert first.evaluate("([settled]) => settled", [settled])
+    for tab in tabs[1:]:
+        tab.close()
 
 
 def test_nothing_moves_for_whoever_wants_that(stage: Stage) -> None:

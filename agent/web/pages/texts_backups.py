@@ -102,6 +102,9 @@ BACKUP_TEXTS = {
     "taken in alone: tick “Leave out the state of the device that made the file”.",
     "hint.unknown-in-file": "Nothing was taken in. To take in the rest, tick “Leave out tables and columns that this "
     "laptop does not have”.",
+    "hint.delivery-waits": "It is tried again by itself. “Deliveries that wait” shows it, and tries it at once.",
+    "hint.login-refused": "Correct the user, the password or the rights under Settings, Deliveries; then try it "
+    "again there.",
     "hint.mirror-blocked": "Change or delete the named rows in the platform first, or choose another way to restore.",
     "hint.mirror-refused": "Make a backup of the one business, and restore exactly that.",
     # Deliveries

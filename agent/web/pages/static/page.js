@@ -6,9 +6,10 @@
   const listening = new Map();
   const over = new Map();
 
-  function listen(element) {
-    const url = element.dataset.events;
+  function listen(url) {
     if (listening.has(url)) return;
+    // A browser has six connections to us in all its tabs: one that nobody looks at keeps none.
+    if (document.hidden) { listening.set(url, null); return; }
     const source = new EventSource(url);
     listening.set(url, source);
     let last = "";
@@ -41,7 +42,14 @@
 
   htmx.onLoad((element) => {
     const found = element.matches("[data-events]") ? [element] : element.querySelectorAll("[data-events]");
-    for (const each of found) listen(each);
+    for (const each of found) listen(each.dataset.events);
+  });
+  document.addEventListener("visibilitychange", () => {
+    for (const [url, source] of [...listening]) {
+      source?.close();
+      listening.delete(url);
+      if (document.querySelector(`[data-events="${url}"]`)) listen(url);
+    }
   });
   // Who works with the keyboard stays where they are when a part is made anew: on the same thing in it, else on the part
   // itself. So does what was scrolled sideways.
@@ -74,7 +82,7 @@
 
   // A part that cannot be made says nothing by itself: the whole page says why.
   document.addEventListener("htmx:responseError", () => location.reload());
-  window.addEventListener("pagehide", () => { for (const source of listening.values()) source.close(); });
+  window.addEventListener("pagehide", () => { for (const source of listening.values()) source?.close(); });
 
   // A form is sent once; the button says that it was heard.
   document.addEventListener("submit", (event) => {
