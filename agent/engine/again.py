@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from agent.database.snapshot import Snapshot
-from agent.database.untouched import mark_tables, untouched
+from agent.database.untouched import Mark, mark_tables, untouched
 from agent.engine.known import Earlier, Known
 from agent.tables.scope import scope_rules
 from protocol.manifest import Manifest
@@ -56,10 +56,14 @@ async def as_before(
     return before if await untouched(snapshot.connection, known.mark, tables) == set(names) else None
 
 
-async def note(snapshot: Snapshot, manifest: Manifest, content: str, names: Sequence[str]) -> Known | None:
+async def mark(snapshot: Snapshot, names: Sequence[str]) -> Mark:
+    """These tables as the snapshot sees them."""
+    return await mark_tables(snapshot.connection, [snapshot.schema.tables[name] for name in names], writer=False)
+
+
+def note(snapshot: Snapshot, manifest: Manifest, content: str, names: Sequence[str], mark: Mark) -> Known | None:
     """What the next backup of the business may build on: the bundle of this snapshot, whose frames have the digest
     ``content``. None where somebody was at work in one of the tables."""
-    mark = await mark_tables(snapshot.connection, [snapshot.schema.tables[name] for name in names], writer=False)
     if set(mark.tables) != set(names):
         return None
     return Known(manifest.bundle_id, manifest.digest().hex(), content, _rules(snapshot), {}, mark)

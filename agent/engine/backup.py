@@ -16,7 +16,8 @@ from agent.database.pages import sizes
 from agent.database.readers import beside, export_snapshot
 from agent.database.scope import Scope
 from agent.database.snapshot import Snapshot, open_snapshot
-from agent.engine.again import EarlierGone, as_before, frame_again, note
+from agent.database.untouched import Mark
+from agent.engine.again import EarlierGone, as_before, frame_again, mark, note
 from agent.engine.backup_rows import (
     begin_scope,
     begun_pieces,
@@ -155,7 +156,12 @@ async def _back_up(
         manifest = await _manifest(snapshot, scope, request, origin, business, now())
         pieces = [pieces_of(snapshot, scope, entry, begun) for entry in manifest.tables]
         reading.plan([piece for of_entry in pieces for piece in of_entry])
-        reading.read(snapshot.connection)
+        marks: list[Mark] = []
+
+        async def mark_rows() -> None:
+            marks.append(await mark(snapshot, names))
+
+        reading.read(snapshot.connection, mark_rows if business is not None else None)
         writer = BundleWriter(manifest)
         async with open_sink(manifest) as sink:
             written = await _emit(sink, writer.header())
@@ -169,7 +175,8 @@ async def _back_up(
                         progress(Step("backing up", done, manifest.total_rows, entry.table, bytes=written))
             sealed = await asyncio.to_thread(writer.seal, origin.sign, origin.certificate)
             written += await _emit(sink, sealed)
-        known = await note(snapshot, manifest, writer.content, names) if business is not None else None
+        await reading.ended()
+        known = note(snapshot, manifest, writer.content, names, *marks) if marks else None
     return BackupResult(manifest, written, raw, monotonic() - started, known)
 
 

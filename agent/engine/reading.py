@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -82,9 +82,17 @@ class Reading:
         self._pieces = pieces
         self._ring()
 
-    def read(self, connection: Any) -> None:
-        """Read every piece that is left by this connection, which has the temporary tables."""
-        self._start(self._read(connection, own=True))
+    def read(self, connection: Any, then: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Read every piece that is left by this connection, which has the temporary tables; then do this by it, while
+        the last pieces of the other one are on their way to the file.
+        """
+
+        async def work() -> None:
+            await self._read(connection, own=True)
+            if then is not None:
+                await then()
+
+        self._start(work())
 
     def help(self, beside: AbstractAsyncContextManager[Any]) -> None:
         """Read pieces that can be shared by this connection, too, if there is one."""
@@ -107,6 +115,10 @@ class Reading:
                 return
             else:
                 await self._bell.wait()
+
+    async def ended(self) -> None:
+        """Wait until the readers have done all that they had to."""
+        await asyncio.gather(*self._readers)
 
     def _start(self, work: Any) -> None:
         reader = asyncio.create_task(work)
