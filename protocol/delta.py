@@ -37,6 +37,7 @@ _PLACES_LOG = 4
 _PREFIX_BYTES = (1 << _WINDOW_LOG) - (4 << 20)
 _PREFIX_FRAMES = 64
 _CACHED = 8
+_KEY_BYTES = 256
 _AHEAD = 4
 """How many first rows of the base may be gone before the place in it is lost."""
 
@@ -172,9 +173,15 @@ class Matcher:
         first rows of frames are found in it.
         """
         self._start(entry)
-        first = last = self._at
-        if first >= self._end:
+        if self._at >= self._end:
             return 0, 0
+        near = range(self._at, min(self._at + 2, self._end))
+        beginning = _key(block, 0)
+        first = last = next((number for number in near if self._key(number) == beginning), self._at)
+        if self._key(last) == beginning and self._last_key(last) == _last_key(block):
+            # Blocks end where their rows say: rows that changed in between moved no other.
+            self._at = last
+            return last, 1
         while True:
             ahead = range(last + 1, min(last + 1 + _AHEAD, self._end))
             found = next((number for number in ahead if self._begins_in(number, block)), None)
@@ -197,10 +204,25 @@ class Matcher:
             known = self._entries.get(entry)
             self._at, self._end = self._base.range(known) if known is not None else (0, 0)
 
+    def _key(self, number: int) -> bytes:
+        return _key(self._base.block(number), 0)
+
+    def _last_key(self, number: int) -> bytes:
+        return _last_key(self._base.block(number))
+
     def _begins_in(self, number: int, block: bytes) -> bool:
         """Whether the row that begins that frame is in the block, told by its first field."""
-        start = self._base.block(number)[:256].split(b"\t", 1)[0].split(b"\n", 1)[0]
+        start = self._key(number)
         return block.startswith(start + b"\t") or b"\n" + start + b"\t" in block
+
+
+def _key(block: bytes, start: int) -> bytes:
+    """The first field of the row that begins there, or of a long one its first bytes."""
+    return block[start : start + _KEY_BYTES].split(b"\t", 1)[0].split(b"\n", 1)[0]
+
+
+def _last_key(block: bytes) -> bytes:
+    return _key(block, block.rfind(b"\n", 0, -1) + 1)
 
 
 class DeltaWriter:
