@@ -26,22 +26,20 @@ class NoAddress(OperationError):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An address and the file that it stands in. ``where`` is the server and database, without user and password."""
+    """An address and the file that it stands in."""
 
     file: Path
-    where: str
     url: str = field(repr=False)
 
 
-def where(url: str) -> str:
-    """Server and database of an address, for showing: neither its user nor its password."""
+def where(url: str) -> tuple[str, str]:
+    """Database and server of an address, for showing: neither its user nor its password. Empty where it names none."""
     try:
         parts = urlsplit(url)
-        place = parts.hostname or "this computer"
         port = f":{parts.port}" if parts.port else ""
     except ValueError:
-        return "?"
-    return f"{parts.path.lstrip('/') or 'the database'} on {place}{port}"
+        return "?", "?"
+    return parts.path.lstrip("/"), f"{parts.hostname or ''}{port}"
 
 
 def address_in(place: Path) -> Found:
@@ -61,7 +59,7 @@ def address_in(place: Path) -> Found:
         for match in _LINE.finditer(text):
             url = next((part for part in match.groups() if part), "")
             if url.startswith(("postgresql://", "postgres://")):
-                return Found(file, where(url), url)
+                return Found(file, url)
     raise NoAddress(f"There is no DATABASE_URL for PostgreSQL in {place}.")
 
 

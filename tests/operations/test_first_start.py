@@ -38,7 +38,7 @@ def test_the_address_is_read_as_platforms_write_it(line: str, tmp_path: Path) ->
     (tmp_path / ".env").write_text(line)
     for place in (tmp_path, tmp_path / ".env"):
         found = address_in(place)
-        assert (found.url, found.where) == (URL, "platform on db.local:5433")
+        assert (found.url, where(found.url)) == (URL, ("platform", "db.local:5433"))
         assert "s3cr3t" not in repr(found)
 
 
@@ -62,8 +62,8 @@ def test_addresses_that_lie_about_are_found_near_first_and_once(tmp_path: Path) 
 
 
 def test_where_tells_neither_user_nor_password() -> None:
-    assert where("postgresql://u:p@/x?host=/run") == "x on this computer"
-    assert where("postgresql://u:p@[::1/x") == "?"
+    assert where("postgresql://u:p@/x?host=/run") == ("x", "")
+    assert where("postgresql://u:p@[::1/x") == ("?", "?")
 
 
 @pytest.mark.one_server

@@ -55,7 +55,8 @@ log = get_logger(__name__)
 _SAFE = {hdrs.METH_GET, hdrs.METH_HEAD}
 _COOKIE_SECONDS = 400 * 86400
 _FOR_ADMINS = (setting_up, kits, inviting, replacing, care, places, health, laptops, authority, telling)
-_BEFORE = ("/setup", "/leave")  # what there is before this laptop is set up
+_BEFORE = ("/setup", "/leave")  # what there is before this laptop is set up, but for the later steps of that
+_AFTER = tuple(f"/setup/{step}" for step in ("shop", "join", "kit", "backup", "schedule", "done"))
 
 
 def make_pages(
@@ -142,7 +143,8 @@ def _guard(sessions: Sessions, home: Home) -> Middleware:
                     raise NoSession
                 request[SESSION] = session
                 check_role(request, session.role, PREFIX)
-                if not path.startswith(_BEFORE) and not await asyncio.to_thread(home.config.exists):
+                early = path.startswith(_BEFORE) and not path.startswith(_AFTER)
+                if not early and not await asyncio.to_thread(home.config.exists):
                     raise to("/setup")
                 if request.method not in _SAFE and not await has_csrf(request, session):
                     raise NoCsrf

@@ -67,7 +67,14 @@ async def database(request: web.Request) -> web.Response:
     """Where is the platform's database?"""
     draft = request.app[DRAFT]
     draft.found = await asyncio.to_thread(lying_about, (Path.cwd(), Path.home()))
-    return step("database", request, {"found": draft.found})
+    return step("database", request, {"found": [(each.file, _where(each.url)) for each in draft.found]})
+
+
+def _where(url: str) -> str:
+    """Database and server in words."""
+    database, server = where(url)
+    here, some = text("setup.database.here"), text("setup.database.some")
+    return text("setup.database.at", database=database or some, server=server or here)
 
 
 async def choose_database(request: web.Request) -> web.StreamResponse:
@@ -93,7 +100,7 @@ async def name(request: web.Request) -> web.Response:
     draft = request.app[DRAFT]
     if draft.url is None or draft.looked is None:
         raise to("/setup/database")
-    return step("name", request, {"looked": draft.looked, "where": where(draft.url), "name": default_name()})
+    return step("name", request, {"looked": draft.looked, "where": _where(draft.url), "name": default_name()})
 
 
 async def choose_name(request: web.Request) -> web.StreamResponse:

@@ -17,6 +17,9 @@ SETUP_TEXTS = {
     "setup.database": "Where is the platform’s database?",
     "setup.database.lead": "Backroom works with the database of your business platform on this laptop. It only looks "
     "now; nothing is changed.",
+    "setup.database.at": "{database} on {server}",
+    "setup.database.here": "this computer",
+    "setup.database.some": "the database",
     "setup.database.in": "found in {file}",
     "setup.database.file": "In a file of the platform",
     "setup.database.file.hint": "its folder, or its .env with DATABASE_URL",
