@@ -23,7 +23,7 @@ from protocol.frames import PackedBlock, pack_block
 
 # Bytes of rows in the hands of the threads: enough that two have work. Bytes that are packed and wait for their turn.
 _PACKING_BYTES = 6 << 20
-_WAITING_BYTES = 32 << 20
+_WAITING_BYTES = 24 << 20
 _BLOCKS_AT_TURN = 3
 # So little is packed sooner than a thread is asked to: most tables are small.
 _AT_ONCE = 16 << 10
