@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 from agent.home import Home
@@ -61,7 +61,9 @@ async def serving(workspace: Workspace) -> AsyncIterator[PeerServer]:
 
     def seen(sighting: Sighting) -> None:
         log.debug("seen", node=sighting.label)
-        news.set()
+        with suppress(TrustError):
+            if workspace.store.roster().trusts(sighting.label):  # laptops of other shops are no news here
+                news.set()
 
     def clash(node_id: str) -> None:
         log.error("another device uses this laptop's ID", node=node_id)
