@@ -3,7 +3,7 @@
 Makes a demo shop of about that many rows (2 million; ``--try`` takes 50,000 and one round) on the newest installed
 PostgreSQL, else on the embedded one, in a temporary folder; runs every comparison in alternation, several rounds, and
 prints the median of each with its ratio to the first of its group. Commands run as processes, so that their start
-counts, as with the tools; both ends are on this machine. ``busy`` is the time of processors, the server's and the
+counts, as with the tools (with compiled modules, as an installation has them); both ends are on this machine. ``busy`` is the time of processors, the server's and the
 agents' with it: on a machine that does other things its ratios are steadier. ``memory`` is the highest of our process,
 ``receiver`` of the agent that takes a push (the tools' own is small; the servers' is left out).
 
@@ -16,6 +16,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -38,6 +40,7 @@ def measure(programs: Path, rows: int, rounds: int, parts: Sequence[str], peers:
     """All rounds on a shop of that size, in a folder that is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="backroom-bench-") as name:
         folder = Path(name)
+        _compiled(folder / "bytecode")
         cluster = Cluster(folder / "postgres", programs=programs)
         asyncio.run(cluster.start())
         try:
@@ -61,6 +64,15 @@ def measure(programs: Path, rows: int, rounds: int, parts: Sequence[str], peers:
         finally:
             cluster.stop_now()
     return ran_on, bench
+
+
+def _compiled(folder: Path) -> None:
+    """Have all commands find compiled modules, as where Backroom is installed: in a folder apart from the sources."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = str(folder)
+    names = "m.name for m in pkgutil.walk_packages(agent.__path__, 'agent.') if 'migrations' not in m.name"
+    code = f"import agent, importlib, pkgutil; [importlib.import_module(name) for name in ({names})]"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 def main() -> int:
