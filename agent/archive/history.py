@@ -87,9 +87,12 @@ class History(Journal):
         """The backup with exactly this ID."""
         return await self._one(backups, bundle_id)
 
-    async def find_backup(self, text: str) -> BackupRecord | None:
-        """The backup by ID, by the first letters of one (at least four), or by file name."""
-        named = Sql('("id" = ? OR ("filename" = ? AND "removed_at" IS NULL))', (text, text))
+    async def find_backup(self, text: str, *, removed: bool = False) -> BackupRecord | None:
+        """The backup by ID, by the first letters of one (at least four), or by file name.
+
+        A file name means one in the archive, or with ``removed`` one that was taken out of it.
+        """
+        named = Sql(f'("id" = ? OR ("filename" = ? AND "removed_at" IS {"NOT " * removed}NULL))', (text, text))
         exact = await self._select(backups, backups.select(named, newest="created_at", limit=2))
         if not exact and len(text) >= _LEAST_PREFIX:
             exact = await self._select(backups, backups.select(starts("id", text), newest="created_at", limit=2))

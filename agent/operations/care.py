@@ -173,9 +173,9 @@ async def _take_in(workspace: Workspace, history: History, path: Path) -> Backup
     return await history.change_backup(record.id, **held, removed_at=None, removed_why=None)
 
 
-async def find_record(history: History, text: str) -> BackupRecord:
+async def find_record(history: History, text: str, *, removed: bool = False) -> BackupRecord:
     """The backup that the user means. Raises ``NoSuchRecordError`` or ``AmbiguousBundleError``."""
-    record = await history.find_backup(text)
+    record = await history.find_backup(text, removed=removed)
     if record is None:
         raise NoSuchRecordError(f"The history has no backup {text!r}.", "See `backroom history`.")
     return record
@@ -192,8 +192,11 @@ async def pin(history: History, text: str, *, pinned: bool) -> BackupRecord:
 
 
 async def untrash(workspace: Workspace, history: History, text: str) -> BackupRecord:
-    """Take a backup back out of the trash, and pin it: the rule that removed it would do so again."""
-    record = await find_record(history, text)
+    """Take a backup back out of the trash, and pin it: the rule that removed it would do so again.
+
+    ``text`` is an ID, its beginning, or the name that the file had in the archive.
+    """
+    record = await find_record(history, text, removed=True)
     if record.removed_at is None:
         raise NoSuchRecordError(f"{record.filename} is not in the trash.", "See `backroom history --removed`.")
     path = await take_back(workspace.archive, workspace.archive.locate(record.path), record.kind, record.filename)

@@ -57,7 +57,10 @@ class NothingToDrill(OperationError):
 
 class NoScratch(OperationError):
     code = "no-scratch-database"
-    hint = "Install it (`pip install backroom[demo]`), or give an empty database: `backroom drill --database URL`."
+    hint = (
+        'In Backroom\'s folder run `python3 -m pip install ".[demo]"` (of the virtual environment, if it is in one), '
+        "or give an empty database: `backroom drill --database URL`."
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,10 @@ class Unreachable(PeerError):
     """Addresses are known, but none answers."""
 
     code = "peer-unreachable"
-    hint = "Check that the other laptop is awake, that both are on one network, and its firewall."
+    hint = (
+        "Check that the other laptop is awake and runs Backroom (`backroom run`), that both are on one network, "
+        "and its firewall."
+    )
 
 
 class NotTrusted(PeerError):

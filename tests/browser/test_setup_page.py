@@ -144,12 +144,13 @@ def test_a_new_shop_from_two_new_computers(new: New, reader: Reader) -> None:
     page.get_by_role("button", name="Next").click()
     look(page)
     page.get_by_label("Name of the shop").fill("Corner Shops")
-    page.get_by_role("button", name="Found the shop").click()
+    page.get_by_role("button", name="Start the shop").click()
 
     page.get_by_label("Passphrase", exact=True).fill(PASSPHRASE)
     page.get_by_label("The same again").fill(f"{PASSPHRASE} not")
     page.get_by_role("button", name="Make the kit").click()
     expect(page.get_by_text("The two passphrases are not the same")).to_be_visible()
+    expect(page.get_by_text("type the same passphrase twice")).to_be_visible()
     reader.complaints.clear()  # the refusal's own status
     page.go_back()
     look(page)

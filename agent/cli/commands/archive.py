@@ -121,7 +121,7 @@ async def trash(session: Session, backup: str) -> None:
 @command(name="untrash")
 @click.argument("backup")
 async def untrash(session: Session, backup: str) -> None:
-    """Take BACKUP (its id) back out of the trash, and pin it."""
+    """Take BACKUP (id or file name) back out of the trash, and pin it."""
     from agent.operations.care import untrash as take
     from agent.operations.workspace import Workspace
 

@@ -194,6 +194,8 @@ async def queued(session: Session) -> None:
         ],
         right=(4,),
     )
+    if not jobs:
+        session.output.note("No delivery waits.")
     session.output.result([job.public() for job in jobs])
 
 

@@ -26,5 +26,7 @@ async def open(session: Session, only_link: bool, assistant: bool) -> None:  # n
     opened = not only_link and not session.output.as_json and await asyncio.to_thread(webbrowser.open, link)
     if started:
         session.output.note("The agent was started, and runs until this computer is switched off.")
+    if not (opened or only_link):
+        session.output.note("No browser could be opened. Open this link on this laptop, within five minutes:")
     session.output.say(f"The page is open in your browser. If you do not see it: {link}" if opened else link)
     session.output.result({"link": link, "started": started})

@@ -93,6 +93,8 @@ async def permissions(session: Session, forget: str | None, business: str | None
         ("From", "Business", "Given by", "On"),
         [(each.device, each.business, each.given_by, moment(datetime.fromisoformat(each.given_at))) for each in given],
     )
+    if not given:
+        session.output.note("No laptop may replace newer rows here without being asked.")
     session.output.result(
         [
             {

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.group(name="shop")
 def shop() -> None:
-    """Found the shop (on the first laptop)."""
+    """Start a new shop, on the first laptop, which becomes its admin."""
 
 
 @command(name="create")

@@ -167,6 +167,8 @@ async def transfers(session: Session) -> None:
             for each in found
         ],
     )
+    if not found:
+        session.output.note("Nothing is on the way.")
     session.output.result([each.as_dict() for each in found])
 
 

@@ -30,7 +30,7 @@ class NotTheSame(PageError):
     code = "passphrases-differ"
 
     def __init__(self) -> None:
-        super().__init__(text("kit.differ"), text("form.typed.hint"))
+        super().__init__(text("kit.differ"), text("kit.differ.hint"))
 
 
 class OtherPassphrase(PageError):
