@@ -3,9 +3,10 @@
 Makes a demo shop of about that many rows (2 million; ``--try`` takes 50,000 and one round) on the newest installed
 PostgreSQL, else on the embedded one, in a temporary folder; runs every comparison in alternation, several rounds, and
 prints the median of each with its ratio to the first of its group. Commands run as processes, so that their start
-counts, as with the tools (with compiled modules, as an installation has them); both ends are on this machine. ``busy`` is the time of processors, the server's and the
-agents' with it: on a machine that does other things its ratios are steadier. ``memory`` is the highest of our process,
-``receiver`` of the agent that takes a push (the tools' own is small; the servers' is left out).
+counts, as with the tools (with compiled modules, as an installation has them); both ends are on this machine.
+``busy`` is the time of processors, the server's and the agents' with it: on a machine that does other things its
+ratios are steadier. ``memory`` is the highest of our process, ``receiver`` of the agent that takes a push (the tools'
+own is small; the servers' is left out).
 
 ``--growth`` does the same at 0.1 and 10 times the rows and prints how each row grows; ``--readme`` writes the table
 into README.md; ``--only`` takes some of the comparisons.
