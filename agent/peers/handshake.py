@@ -7,7 +7,7 @@ waiting until that side hangs up. ``attempt`` is for the task that waits: it tak
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -28,21 +28,29 @@ def note_failure(error: TrustError) -> None:
         failure.set_result(error)
 
 
-async def attempt(connecting: Coroutine[Any, Any, T]) -> T:
-    """Await what makes a TLS connection; raises the ``TrustError`` of a failed handshake once its alert is out."""
+async def attempt(connecting: Coroutine[Any, Any, T], drop: Callable[[T], None] | None = None) -> T:
+    """Await what makes a TLS connection; raises the ``TrustError`` of a failed handshake once its alert is out.
+
+    ``drop`` closes a connection that was made and that nobody gets: who waits may be cancelled (another address
+    answered first) in the moment in which it is ready.
+    """
     failure: asyncio.Future[TrustError] = asyncio.get_running_loop().create_future()
     token = _failure.set(failure)
     task = asyncio.create_task(connecting)
     _failure.reset(token)
     waiting: set[asyncio.Future[Any]] = {task, failure}
+    taken = False
     try:
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         if not failure.done():
+            taken = True
             return task.result()
         await asyncio.wait({task}, timeout=ALERT_SECONDS)
         raise failure.result()
     finally:
-        if not task.done() or failure.done():
+        if not taken:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+            if drop is not None and not task.cancelled() and task.exception() is None:
+                drop(task.result())
         failure.cancel()

@@ -248,7 +248,7 @@ class _Connector(aiohttp.TCPConnector):
         traces: list[Any],
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's own signature
     ) -> aiohttp.connector.Connection:
-        connection = await attempt(super().connect(req, traces, timeout))
+        connection = await attempt(super().connect(req, traces, timeout), lambda made: made.close())
         try:
             transport = connection.transport
             self._link.check(transport.get_extra_info("ssl_object") if transport is not None else None)
