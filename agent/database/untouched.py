@@ -80,9 +80,11 @@ async def mark_tables(connection: asyncpg.Connection, tables: Iterable[Table], *
     )
 
 
-async def untouched(connection: asyncpg.Connection, mark: Mark, tables: Iterable[Table]) -> frozenset[str]:
+async def untouched(
+    connection: asyncpg.Connection, mark: Mark, tables: Iterable[Table], *, again: bool = False
+) -> frozenset[str]:
     """Names of those of ``tables`` whose rows are those of the mark. None are where the server was started since, or
-    nothing that a marking writer wrote can be seen any more."""
+    nothing that a marking writer wrote can be seen any more; ``again``: that was seen in this transaction already."""
     server = await connection.fetchrow(_SERVER)
     if server["server"] != mark.server or not 0 <= int(server["next"]) - mark.oldest < _LONGEST:
         return frozenset()
@@ -90,7 +92,8 @@ async def untouched(connection: asyncpg.Connection, mark: Mark, tables: Iterable
     same = {
         name for name, rows in found.items() if not rows.later and (rows.oid, rows.rows, rows.own) == mark.tables[name]
     }
-    return frozenset(same) if not mark.own or any(found[name].own for name in same) else frozenset()
+    believed = again or not mark.own or any(found[name].own for name in same)
+    return frozenset(same) if believed else frozenset()
 
 
 async def has_triggers(connection: asyncpg.Connection, tables: Iterable[Table]) -> bool:

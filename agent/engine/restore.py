@@ -209,7 +209,7 @@ async def _restore(wanted: _Wanted, earlier: Earlier | None, *, may_load: bool) 
                 business=source.manifest.business,
                 server_version=source.manifest.server_version,
             )
-        known = await remember(connection, work, all_here(work, plan)) if plan.totals.changes else None
+        known = await remember(connection, work, all_here(work, plan), earlier) if plan.totals.changes else None
         progress(Step("committing"))
         await commit_surely(connection, wanted.url, transaction)
     return RestoreResult(plan, 0.0, sequences, undo, known)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from agent.database.merge import Merge
 from agent.database.merge_write import by_table
 from agent.database.transaction import Connection
-from agent.database.untouched import has_triggers, mark_tables
+from agent.database.untouched import has_triggers, mark_tables, untouched
 from agent.engine.apply_work import Work
 from agent.engine.choices import NO_CHOICES
 from agent.engine.known import Earlier, Known
@@ -148,7 +149,7 @@ def still_holds(work: Work, known: Known) -> bool:
     return same and not work.renames.found
 
 
-async def remember(connection: Connection, work: Work, names: Sequence[str]) -> Known | None:
+async def remember(connection: Connection, work: Work, names: Sequence[str], earlier: Earlier | None) -> Known | None:
     """What is to be known of these tables (:func:`all_here`), which are written now; before the commit.
 
     None where nothing was written to them: later nothing would show that the mark is of this database. Nor where
@@ -160,6 +161,13 @@ async def remember(connection: Connection, work: Work, names: Sequence[str]) -> 
     mark = await mark_tables(connection, [work.schema.tables[name] for name in names])
     if not any(own for _, _, own in mark.tables.values()):
         return None
+    if earlier is not None:
+        # Tables of which nothing was staged are held by nobody: they are as the mark says, and as the bundle says, if
+        # even now nobody has touched them.
+        loose = {work.manifest.tables[index].table for index in work.known}
+        tables = [work.schema.tables[name] for name in sorted(loose)]
+        still = await untouched(connection, earlier.known.mark, tables, again=True)
+        mark = replace(mark, tables={name: mark.tables[name] for name in mark.tables if name not in loose - still})
     return Known(
         bundle_id=work.manifest.bundle_id,
         manifest=work.manifest.digest().hex(),

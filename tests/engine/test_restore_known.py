@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from agent.database import staging
+from agent.engine import restore as restore_module
 from agent.engine import restore_staging
 from agent.engine.bundle_file import VerifiedBundle
 from agent.engine.known import Earlier, Known
@@ -168,6 +169,31 @@ async def test_rows_that_a_trigger_may_have_changed_are_looked_at(pushed: Pushes
     assert (await pushed.push()).plan.totals.update == 1
     assert pushed.earlier is before
     assert (await pushed.push()).plan.totals.update == 1
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM lines WHERE id = 'l9'", "UPDATE lines SET body = 'mine'"])
+async def test_what_is_touched_while_a_restore_runs_is_not_known(
+    pushed: Pushes, monkeypatch: pytest.MonkeyPatch, statement: str
+) -> None:
+    """Tables of which nothing is staged are not held: somebody writes to one between the plan and the writing."""
+    look = restore_module._full_plan
+
+    async def planning(work: Any) -> Any:
+        plan = await look(work)
+        if [merge.stage.table.name for merge in work.merges] == ["sales"]:
+            monkeypatch.setattr(restore_module, "_full_plan", look)
+            await pushed.there.execute(statement)
+        return plan
+
+    await pushed.here.execute("UPDATE sales SET total = 5, \"updatedAt\" = '2026-02-02' WHERE id = 's1'")
+    bundle = await pushed.here.bundle(Kind.BUSINESS, "b1")
+    monkeypatch.setattr(restore_module, "_full_plan", planning)
+    result = await pushed.there.restore(bundle, earlier=pushed.earlier)
+    assert result.plan.totals.update == 1
+    assert result.known is not None
+    assert "lines" not in result.known.tables
+    pushed.earlier = pushed.known(result.known, bundle)
+    assert (await pushed.push()).plan.tables["lines"].changes in (1, 1500)
 
 
 async def test_another_run_of_the_server_knows_nothing(pushed: Pushes, staged: Staged) -> None:
