@@ -126,8 +126,8 @@ async def make_backup(
             came="made",
         )
     )
-    if result.known is not None and result.manifest.business is not None and output is None:
-        await remember(workspace, Of.MADE, result.manifest.business.id, result.known)
+    if result.known is not None and request.business is not None and output is None:
+        await remember(workspace, Of.MADE, request.business, result.known)
     return BackupMade(sink.path, record, result)
 
 

@@ -34,10 +34,11 @@ class Of(StrEnum):
 
 @asynccontextmanager
 async def remembered(
-    workspace: Workspace, history: History, what: Of, business_id: str | None
+    workspace: Workspace, history: History, what: Of, business: str | None
 ) -> AsyncIterator[Earlier | None]:
-    """What is known of the business (None: of none), as long as the block lasts; None where nothing is."""
-    known = await asyncio.to_thread(_read, _path(workspace, what, business_id)) if business_id is not None else None
+    """What is known of the business (by ID, or as it was asked for; None: of none), as long as the block lasts; None
+    where nothing is."""
+    known = await asyncio.to_thread(_read, _path(workspace, what, business)) if business is not None else None
     kept = await kept_bundle(workspace, history, known.bundle_id) if known is not None else None
     if known is None or kept is None:
         yield None
@@ -56,17 +57,17 @@ async def remembered(
         await asyncio.to_thread(file.close)
 
 
-async def remember(workspace: Workspace, what: Of, business_id: str, known: Known) -> None:
+async def remember(workspace: Workspace, what: Of, business: str, known: Known) -> None:
     """Keep it for the next time, in place of what was known before."""
     try:
-        await asyncio.to_thread(_write, _path(workspace, what, business_id), known)
+        await asyncio.to_thread(_write, _path(workspace, what, business), known)
     except OSError as error:
         # What was to be done is done: the next time only takes longer.
-        log.warning("what is known was not kept", business=business_id, reason=str(error))
+        log.warning("what is known was not kept", business=business, reason=str(error))
 
 
-def _path(workspace: Workspace, what: Of, business_id: str) -> Path:
-    name = hashlib.sha256(business_id.encode()).hexdigest()[:32]
+def _path(workspace: Workspace, what: Of, business: str) -> Path:
+    name = hashlib.sha256(business.encode()).hexdigest()[:32]
     return workspace.home.state / "known" / f"{what}-{name}.json"
 
 
