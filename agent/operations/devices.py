@@ -34,7 +34,7 @@ class Device:
         known = ((right, self.member.limits.of(right)) for right in Right)
         limits = [f"may {right} {len(listed)}" for right, listed in known if listed is not None]
         alarm = "CLONE ALARM" if self.clone else ""
-        return "; ".join(filter(None, (alarm, self.why_not, self.member.label, *limits)))
+        return "; ".join(filter(None, (alarm, self.why_not.removesuffix("."), self.member.label, *limits)))
 
     def as_dict(self) -> dict[str, object]:
         return {

@@ -87,7 +87,7 @@ class Runner:
             log.info("the schedule waits", reason=str(error))
             return False
         if record.state == FAILED:
-            log.error("failed", entry=entry.name, task=entry.task, reason=record.error, code=record.error_code)
+            log.error("failed", entry=entry.name, task=entry.task, reason=record.error, problem=record.error_code)
         else:
             log.info("done", entry=entry.name, task=entry.task, detail=record.detail)
         return True
