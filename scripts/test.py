@@ -25,6 +25,8 @@ def main() -> None:
         if sys.platform == "linux":
             print(f"      on Debian and Ubuntu: sudo apt-get install {package.name}")
     os.chdir(bootstrap.ROOT)
+    # The tests start hundreds of commands, which would each compile Backroom anew.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     bootstrap.become([sys.executable, *PYTEST, *sys.argv[1:]])
 
 
