@@ -43,8 +43,9 @@ def markdown(about: Mapping[str, Any], results: Results) -> str:
         for way, found in ways.items():
             size = f"{found.bytes / 1e6:,.1f}" if found.bytes else ""
             peaks = " / ".join(f"{peak >> 20} MB" for peak in (found.peak, found.receiver) if peak)
+            named = way.replace("|", "\\|")
             lines.append(
-                f"| {group} | {way} | {found.median:.2f} | {found.median / first.median:.2f} "
+                f"| {group} | {named} | {found.median:.2f} | {found.median / first.median:.2f} "
                 f"| {found.median_busy:.2f} | {_ratio(found, first)} | {size} | {peaks} |"
             )
     return "\n".join(lines)
