@@ -11,15 +11,20 @@ import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from agent.database.errors import DatabaseError, translating
 from agent.database.snapshot import Snapshot
 from agent.database.untouched import Mark, mark_tables, untouched
 from agent.engine.known import Earlier, Known
+from agent.log import get_logger
 from agent.tables.scope import scope_rules
 from protocol.manifest import Manifest
 
 if TYPE_CHECKING:
     from protocol.delta import Base
     from protocol.frames import EncodedFrame
+
+
+log = get_logger(__name__)
 
 
 class EarlierGone(Exception):
@@ -56,9 +61,15 @@ async def as_before(
     return before if await untouched(snapshot.connection, known.mark, tables) == set(names) else None
 
 
-async def mark(snapshot: Snapshot, names: Sequence[str]) -> Mark:
-    """These tables as the snapshot sees them."""
-    return await mark_tables(snapshot.connection, [snapshot.schema.tables[name] for name in names], writer=False)
+async def mark(snapshot: Snapshot, names: Sequence[str]) -> Mark | None:
+    """These tables as the snapshot sees them; None where that cannot be had: no backup is worse for it."""
+    try:
+        with translating("Marking the tables"):
+            tables = [snapshot.schema.tables[name] for name in names]
+            return await mark_tables(snapshot.connection, tables, writer=False)
+    except DatabaseError as error:
+        log.info("the next backup will read everything", reason=str(error))
+        return None
 
 
 def note(snapshot: Snapshot, manifest: Manifest, content: str, names: Sequence[str], mark: Mark) -> Known | None:

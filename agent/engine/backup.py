@@ -105,9 +105,8 @@ async def backup(
 
     The sink is committed where its block ends well, and thrown away where it does not. ``earlier`` is what the last
     backup of this business made known, with its bundle; where that turns out to be gone, a second sink is asked for.
-    Raises errors of
-    ``agent.database`` (rights, locks, lost connection), :class:`GateFailed`, :class:`NothingToBackUp` and what the
-    sink raises.
+    Raises errors of ``agent.database`` (rights, locks, lost connection), :class:`GateFailed`,
+    :class:`NothingToBackUp` and what the sink raises.
     """
     try:
         return await _back_up(url, catalogue, request, origin, open_sink, now, earlier, progress)
@@ -159,7 +158,8 @@ async def _back_up(
         marks: list[Mark] = []
 
         async def mark_rows() -> None:
-            marks.append(await mark(snapshot, names))
+            if (found := await mark(snapshot, names)) is not None:
+                marks.append(found)
 
         reading.read(snapshot.connection, mark_rows if business is not None else None)
         writer = BundleWriter(manifest)

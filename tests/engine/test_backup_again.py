@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from agent.engine import again
 from agent.engine.backup import BackupRequest, backup
 from agent.engine.bundle_file import verify_bundle
 from agent.engine.known import Earlier, Known
@@ -147,6 +148,19 @@ async def test_a_table_that_was_just_written_beside_another_is_no_base(laptop: A
         await office.laptop.execute("UPDATE sales SET total = 5 WHERE id = 's1'")
         await office.back_up(read=True)
         assert office.known is None
+
+
+async def test_a_backup_that_is_read_is_whole_whether_its_tables_can_be_marked_or_not(
+    laptop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office = Office(await laptop(SHOP))
+
+    async def lost(connection: Any, _tables: object, **_: object) -> None:
+        await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    monkeypatch.setattr(again, "mark_tables", lost)
+    await office.back_up(read=True)
+    assert office.known is None
 
 
 async def test_an_earlier_bundle_that_is_damaged_is_not_used(office: Office) -> None:
