@@ -137,11 +137,17 @@ class MailDelivery:
             tls_context=(self.trust or ssl.create_default_context()) if self.security != "none" else None,
             timeout=CONNECT_SECONDS,
         )
+        transport: asyncio.BaseTransport | None = None
         try:
             async with smtp:
+                transport = smtp.transport
                 yield smtp
         except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
             raise self._failure(error) from error
+        finally:
+            # All has been said: a TLS connection that is only closed waits for the server's last word, for up to 30 s.
+            if isinstance(transport, asyncio.WriteTransport):
+                transport.abort()
 
     def _failure(self, error: Exception) -> DeliveryError:
         place = f"{self.server}:{self.port}"
