@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from agent.database.errors import DatabaseError, translating
 from agent.database.snapshot import Snapshot
@@ -19,26 +18,7 @@ from agent.log import get_logger
 from agent.tables.scope import scope_rules
 from protocol.manifest import Manifest
 
-if TYPE_CHECKING:
-    from protocol.delta import Base
-    from protocol.frames import EncodedFrame
-
-
 log = get_logger(__name__)
-
-
-class EarlierGone(Exception):
-    """The earlier bundle cannot be read any more; the database has to be."""
-
-
-def frame_again(base: Base, number: int) -> EncodedFrame:
-    """That frame of the earlier bundle. Blocking. Raises :class:`EarlierGone`."""
-    try:
-        return base.frame(number)
-    except Exception as error:
-        if not isinstance(error, OSError) and not hasattr(error, "code"):
-            raise
-        raise EarlierGone from error
 
 
 async def as_before(
@@ -46,11 +26,9 @@ async def as_before(
 ) -> Manifest | None:
     """The manifest of the earlier bundle, if a backup of the business (its ID) would have the very same rows now;
     ``names`` are the tables that it reads."""
-    known, before = earlier.known, earlier.base.manifest
+    known, before = earlier.known, earlier.manifest
     if (
         before is None
-        or before.digest().hex() != known.manifest
-        or earlier.base.content != known.content
         or known.schema != _rules(snapshot)
         or before.business is None
         or before.business.id != business

@@ -17,7 +17,7 @@ from agent.database.readers import beside, export_snapshot
 from agent.database.scope import Scope
 from agent.database.snapshot import Snapshot, open_snapshot
 from agent.database.untouched import Mark
-from agent.engine.again import EarlierGone, as_before, frame_again, mark, note
+from agent.engine.again import as_before, mark, note
 from agent.engine.backup_rows import (
     begin_scope,
     begun_pieces,
@@ -31,6 +31,7 @@ from agent.engine.errors import NothingToBackUp
 from agent.engine.known import Earlier, Known
 from agent.engine.progress import Progress, Step, silent
 from agent.engine.reading import Reading
+from agent.reading import Unreadable, reading_earlier
 from agent.tables.catalogue import Catalogue, TableClass
 from agent.tables.infer import Classification
 from protocol.frames import PackedBlock, as_frame
@@ -110,7 +111,7 @@ async def backup(
     """
     try:
         return await _back_up(url, catalogue, request, origin, open_sink, now, earlier, progress)
-    except EarlierGone:
+    except Unreadable:
         return await _back_up(url, catalogue, request, origin, open_sink, now, None, progress)
 
 
@@ -188,13 +189,14 @@ async def _copy(
     progress: Progress,
     started: float,
 ) -> BackupResult:
-    """A bundle of that manifest with the frames of the earlier one. Raises ``EarlierGone``."""
+    """A bundle of that manifest with the frames of the earlier one. Raises ``Unreadable``."""
     writer, base = BundleWriter(manifest), earlier.base
     raw = done = 0
     async with open_sink(manifest) as sink:
         written = await _emit(sink, writer.header())
         for number in range(base.frames):
-            frame = await asyncio.to_thread(frame_again, base, number)
+            with reading_earlier():
+                frame = await asyncio.to_thread(base.frame, number)
             written += await _emit(sink, await asyncio.to_thread(writer.frame, frame))
             raw += frame.raw_length
             done += frame.rows

@@ -15,6 +15,7 @@ from agent.database.untouched import Mark
 
 if TYPE_CHECKING:
     from protocol.delta import Base
+    from protocol.manifest import Manifest
 
 _NAMES = ("bundle_id", "manifest", "content", "schema")
 
@@ -56,3 +57,10 @@ class Earlier:
 
     known: Known
     base: Base
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """The bundle's manifest; None where it is not, frame by frame, the bundle that was noted."""
+        found, known = self.base.manifest, self.known
+        same = found is not None and (found.digest().hex(), self.base.content) == (known.manifest, known.content)
+        return found if same else None

@@ -35,6 +35,7 @@ from agent.engine.restore_entries import Selection, select_entries
 from agent.engine.restore_errors import DuplicateRows, NotABackup, PlanChanged, UnclearRows, listed
 from agent.engine.restore_staging import Unpack, stage_entries
 from agent.engine.sifting import all_here, known_entries, remember, sieves, still_holds
+from agent.reading import Unreadable
 from agent.tables.catalogue import Catalogue
 from agent.tables.infer import Classification, classify
 from agent.tables.schema import Schema, Table
@@ -66,7 +67,7 @@ async def plan_restore(
     wanted = _Wanted(url, source, catalogue, own_node, conflicts, choices, None, None, None, progress)
     try:
         return await _plan(wanted, show, earlier if choices == NO_CHOICES else None)
-    except NotLoaded:
+    except (NotLoaded, Unreadable):
         return await _plan(wanted, show, None)
 
 
@@ -99,7 +100,7 @@ async def restore(
     try:
         plainly = choices == NO_CHOICES
         result = await _restore(wanted, earlier if plainly else None, may_load=plainly)
-    except NotLoaded:
+    except (NotLoaded, Unreadable):
         result = await _restore(wanted, None, may_load=False)
     return replace(result, seconds=monotonic() - began)
 

@@ -5,8 +5,7 @@ Rows that the earlier bundle has, too, are unchanged where their tables still ho
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from agent.database.merge import Merge
@@ -16,10 +15,10 @@ from agent.database.untouched import has_triggers, mark_tables, untouched
 from agent.engine.apply_work import Work
 from agent.engine.choices import NO_CHOICES
 from agent.engine.known import Earlier, Known
-from agent.engine.loading import NotLoaded
 from agent.engine.plan import RestorePlan
 from agent.engine.restore_entries import Selection
 from agent.engine.restore_staging import Unpack
+from agent.reading import reading_earlier
 from agent.tables.identity import natural_keys
 from agent.tables.infer import Classification
 from agent.tables.schema import Schema
@@ -37,14 +36,9 @@ def known_entries(
 ) -> dict[int, bool]:
     """The entries of another bundle of which rows may be known, by index; true where rows are only known if all of the
     entry are: their tables recognise rows by more than their ids, so all must be looked at together."""
-    known, before = earlier.known, earlier.base.manifest
-    fingerprint = schema.fingerprint()
-    if (
-        before is None
-        or before.digest().hex() != known.manifest
-        or earlier.base.content != known.content
-        or not fingerprint == known.schema == manifest.schema_fingerprint == before.schema_fingerprint
-    ):
+    known, before = earlier.known, earlier.manifest
+    fingerprints = {known.schema, manifest.schema_fingerprint, schema.fingerprint()}
+    if before is None or fingerprints != {before.schema_fingerprint}:
         return {}
     places = {entry.table: (index, entry) for index, entry in enumerate(before.tables)}
     found = {}
@@ -77,7 +71,7 @@ def _alike(one: TableEntry, other: TableEntry, manifest: Manifest) -> bool:
 class _Sieve:
     """Leaves out the rows that are in the earlier bundle. Blocking, for one thread at a time; frames come in order.
 
-    Raises ``NotLoaded`` where the earlier bundle cannot be read any more.
+    Raises ``Unreadable`` where the earlier bundle cannot be read any more.
     """
 
     def __init__(self, base: Base, matcher: Matcher) -> None:
@@ -91,7 +85,7 @@ class _Sieve:
         if self._matcher.same(frame) is not None:
             return []
         block = decode_block(frame)
-        with _reading_again():
+        with reading_earlier():
             first, count = self._matcher.alike(frame.entry, block)
             before = set(self._base.prefix(first, count).split(_NEWLINE)) if count else set()
         if not before:
@@ -108,18 +102,8 @@ class _Sieve:
             self._held.append(number)
             return []
         held, self._held = self._held or [], None
-        with _reading_again():
+        with reading_earlier():
             return [*(self._base.block(number) for number in held), decode_block(frame)]
-
-
-@contextmanager
-def _reading_again() -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        if not isinstance(error, OSError) and not hasattr(error, "code"):
-            raise
-        raise NotLoaded from error
 
 
 def all_here(work: Work, plan: RestorePlan) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from agent.engine.known import Earlier, Known
 from agent.log import get_logger
 from agent.operations.deltas import kept_bundle
 from agent.operations.workspace import Workspace
+from agent.reading import Unreadable
 from certs import files
 
 log = get_logger(__name__)
@@ -45,9 +46,7 @@ async def remembered(
         return
     try:
         file, base = await asyncio.to_thread(kept.open)
-    except Exception as error:
-        if not isinstance(error, OSError) and not hasattr(error, "code"):
-            raise
+    except Unreadable as error:
         log.info("the earlier bundle cannot be read", bundle=known.bundle_id, reason=str(error))
         yield None
         return

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from agent.reading import Opener, plainly
+from agent.reading import Opener, plainly, reading_earlier
 from protocol.delta import Base, DeltaWriter, Read, literal, records
 
 
@@ -20,16 +20,14 @@ class BaseFile:
     opener: Opener = plainly
 
     def open(self) -> tuple[BinaryIO, Base]:
-        """The file, which the caller closes, and the bundle in it.
-
-        Raises ``OSError``, ``ProtocolError``, and what the opener raises.
-        """
-        file = self.opener(self.path)
-        try:
-            return file, Base(_reading(file))
-        except BaseException:
-            file.close()
-            raise
+        """The file, which the caller closes, and the bundle in it. Raises ``Unreadable``."""
+        with reading_earlier():
+            file = self.opener(self.path)
+            try:
+                return file, Base(_reading(file))
+            except BaseException:
+                file.close()
+                raise
 
 
 def pieces(file: BinaryIO, base: Base, offset: int) -> Iterator[tuple[bytes, int]]:

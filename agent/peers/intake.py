@@ -15,6 +15,7 @@ from agent.peers.handler import Peer
 from agent.peers.limits import ServerLimits
 from agent.peers.receive import PIECE
 from agent.peers.upload import Upload
+from agent.reading import Unreadable
 from protocol.delta import DeltaReader
 
 log = get_logger(__name__)
@@ -86,9 +87,7 @@ async def _delta_reader(upload: Upload) -> tuple[BinaryIO, DeltaReader]:
         raise RequestError(409, "no-base", "This upload was not agreed to be a delta.")
     try:
         file, base = await asyncio.to_thread(upload.base.open)
-    except Exception as error:
-        if not isinstance(error, OSError) and not hasattr(error, "code"):
-            raise
+    except Unreadable as error:
         log.warning("no delta", base=upload.base.bundle_id, reason=str(error))
         raise RequestError(409, "no-base", "The earlier bundle cannot be read any more here.") from error
     return file, DeltaReader(base)

@@ -16,7 +16,7 @@ from agent.peers.errors import BadAnswer, Interrupted, PeerError, Refused
 from agent.peers.link import Link
 from agent.peers.pace import Meter, Throttle
 from agent.peers.patience import Patience
-from agent.reading import Opener, plainly, size_of
+from agent.reading import Opener, Unreadable, plainly, size_of
 from certs.errors import TrustError
 from certs.identity import verify_signature
 from protocol.delta import Base
@@ -194,9 +194,7 @@ class Push:
             return None
         try:
             return await asyncio.to_thread(base.open)
-        except Exception as error:
-            if not isinstance(error, OSError) and not hasattr(error, "code"):
-                raise
+        except Unreadable as error:
             log.info("no delta", base=base.bundle_id, reason=str(error))
             return None
 
