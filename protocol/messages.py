@@ -175,7 +175,7 @@ class Offer(Message):
     """A bundle that the sender wants to hand over: its manifest as FORMAT.md writes it, and its size in bytes.
 
     ``bases`` are the IDs of earlier bundles on which it could build a delta, the best first, and ``packing``
-    is how it packs frames (``protocol.frames.PACKING``).
+    is how it packs frames and tells deltas (``protocol.delta.TELLING``).
     """
 
     manifest: bytes

@@ -8,13 +8,14 @@ staged and compared where the tables still stand so (:mod:`agent.engine.sifting`
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from agent.database.untouched import Mark
 
 if TYPE_CHECKING:
-    from protocol.delta import Base
+    from protocol.base import Base
+    from protocol.delta import News
     from protocol.manifest import Manifest
 
 _NAMES = ("bundle_id", "manifest", "content", "schema")
@@ -53,10 +54,15 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """What is known, and the bundle that it speaks of."""
+    """What is known, and the bundle that it speaks of; ``news`` is what was learned of the next one as it came."""
 
     known: Known
     base: Base
+    news: News | None = None
+
+    def told(self, news: News | None) -> Earlier:
+        """The same with the news, if they are of the same bundle."""
+        return replace(self, news=news) if news is not None and news.content == self.known.content else self
 
     @property
     def manifest(self) -> Manifest | None:

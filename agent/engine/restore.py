@@ -176,16 +176,16 @@ async def _restore(wanted: _Wanted, earlier: Earlier | None, *, may_load: bool) 
         if rebuild is None:
             progress(Step("waiting for the platform"))
             await hold_tables(connection, [*work.tables, *target.queues])
-        if earlier is not None:
-            # To those of which rows are staged nobody writes from here on; what is done to others comes after this.
-            tables = [target.schema.tables[name] for name in work.sifted]
-            if await untouched(connection, earlier.known.mark, tables) != frozenset(work.sifted):
-                raise NotLoaded
         plan = await _full_plan(work)
         if rebuild is not None and work.renames.found:
             raise NotLoaded
         if earlier is not None and not still_holds(work, earlier.known):
             raise NotLoaded
+        if earlier is not None and plan.totals.changes:
+            # To those of which rows are staged nobody writes any more; what is done to others comes after this.
+            tables = [target.schema.tables[name] for name in work.sifted]
+            if await untouched(connection, earlier.known.mark, tables) != frozenset(work.sifted):
+                raise NotLoaded
         _check_plan(plan, wanted.expected)
         if transaction is None:
             transaction = await wanted.begin(connection)

@@ -22,7 +22,7 @@ from agent.reading import reading_earlier
 from agent.tables.identity import natural_keys
 from agent.tables.infer import Classification
 from agent.tables.schema import Schema
-from protocol.delta import Base, Matcher
+from protocol.base import Base, Matcher
 from protocol.frames import EncodedFrame, decode_block
 from protocol.manifest import Kind, Manifest, TableEntry
 
@@ -58,7 +58,7 @@ def sieves(earlier: Earlier, manifest: Manifest, entries: Mapping[int, bool]) ->
     """For each of these :func:`known_entries` of that bundle what unpacks its frames to the rows that may be new."""
     matcher = Matcher(earlier.base)
     matcher.meet(manifest)
-    sieve = _Sieve(earlier.base, matcher)
+    sieve = _Sieve(earlier.base, matcher, earlier.news.frames if earlier.news is not None else {})
     return {index: sieve.all_or_none if whole else sieve.news for index, whole in entries.items()}
 
 
@@ -74,9 +74,10 @@ class _Sieve:
     Raises ``Unreadable`` where the earlier bundle cannot be read any more.
     """
 
-    def __init__(self, base: Base, matcher: Matcher) -> None:
+    def __init__(self, base: Base, matcher: Matcher, told: Mapping[bytes, tuple[int, int, bytes]]) -> None:
         self._base = base
         self._matcher = matcher
+        self._told = told
         self._entry = -1
         self._held: list[int] | None = []
 
@@ -84,6 +85,9 @@ class _Sieve:
         """The rows of the frame that the earlier bundle lacks, as one block or none."""
         if self._matcher.same(frame) is not None:
             return []
+        first, count, found = self._told.get(frame.digest, (0, 0, b""))
+        if count and self._matcher.stands(frame.entry, first, count):
+            return [found] if found else []
         block = decode_block(frame)
         with reading_earlier():
             first, count = self._matcher.alike(frame.entry, block)

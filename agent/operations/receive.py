@@ -36,9 +36,10 @@ from agent.operations.queue import Queue
 from agent.operations.requests import STORE, WAITS
 from agent.operations.restores import apply_bundle, in_words, proved, totals
 from agent.operations.workspace import Workspace, utc_now
-from agent.peers.handler import Accept, Decision, Done, IncomingOffer, Part, Peer, Prepared, Refuse, Report
+from agent.peers.handler import Accept, Arrived, Decision, Done, IncomingOffer, Part, Peer, Prepared, Refuse, Report
 from agent.tables.errors import TablesError
 from certs.identity import verify_signature
+from protocol.delta import News
 from protocol.errors import ProtocolError
 from protocol.manifest import Manifest
 from protocol.messages import Outcome, Problem, Receipt, SignedReceipt
@@ -140,7 +141,9 @@ class Reception:
         """Note that a bundle comes no further."""
         await self.arrivals.stopped(offer.transfer_id, peer.name, cancelled=cancelled)
 
-    async def apply(self, peer: Peer, offer: IncomingOffer, part: Part, report: Report) -> SignedReceipt:
+    async def apply(
+        self, peer: Peer, offer: IncomingOffer, part: Part, arrived: Arrived | None, report: Report
+    ) -> SignedReceipt:
         """Apply a bundle that is complete, keep it in the archive, and sign what came of it.
 
         After a refusal the bundle stays in the archive and the receipt says so. After a failure of the database it
@@ -149,13 +152,17 @@ class Reception:
         assert isinstance(part, Incoming)
         await self.arrivals.arrived(offer.transfer_id)
         report("checking", 0, 0, "")
-        bundle = await verify_bundle(part.path, verify_signature)
+        if arrived is None:
+            bundle = await verify_bundle(part.path, verify_signature)
+        else:
+            bundle = VerifiedBundle(part.path, offer.manifest, arrived.seal, arrived.signer, offer.size)
+        news = arrived.news if arrived is not None else None
         if offer.mode == STORE:
             return await self._look(peer, offer, part, bundle, report)
         try:
             approval = await self.approvals.decide(peer, offer, bundle, report, self._queue.lock)
             async with self._queue.turn(lambda before: report("queued", 0, 0, f"{before} before it")):
-                return await self._apply(peer, offer, part, bundle, approval, report)
+                return await self._apply(peer, offer, part, bundle, news, approval, report)
         except DatabaseError as error:
             await self._history.end_transfer(
                 offer.transfer_id, FAILED, bytes_done=offer.size, error_code=error.code, error=str(error)
@@ -175,6 +182,7 @@ class Reception:
         offer: IncomingOffer,
         part: Incoming,
         bundle: VerifiedBundle,
+        news: News | None,
         approval: Approval,
         report: Report,
     ) -> SignedReceipt:
@@ -189,6 +197,7 @@ class Reception:
             self._history,
             bundle,
             conflicts=approval.conflicts,
+            news=news,
             expected=approval.expected,
             approver=approval.approver,
             transfer_id=offer.transfer_id,
@@ -342,7 +351,7 @@ class Reception:
 
     async def _go_on(self, left: Left) -> None:
         try:
-            await self.apply(left.peer, left.offer, left.part, lambda *_: None)
+            await self.apply(left.peer, left.offer, left.part, None, lambda *_: None)
         except Exception as error:
             log.warning("a waiting push failed", peer=left.peer.name, reason=str(error))
         finally:

@@ -26,6 +26,7 @@ from agent.operations.outcomes import RunningRestore
 from agent.operations.remembering import Of, remember, remembered
 from agent.operations.workspace import Workspace, person, utc_now
 from certs.identity import verify_signature
+from protocol.delta import News
 from protocol.manifest import Kind
 
 
@@ -144,6 +145,7 @@ async def apply_bundle(
     *,
     conflicts: Conflicts,
     choices: Choices = NO_CHOICES,
+    news: News | None = None,
     expected: str | None = None,
     approver: str | None = None,
     transfer_id: str | None = None,
@@ -152,7 +154,8 @@ async def apply_bundle(
 ) -> RestoreResult:
     """Restore a verified, trusted bundle and keep the truth about it in the history, whatever happens.
 
-    Another restore into the database is waited for, up to ``wait_seconds``.
+    ``news`` is what was learned of the bundle while it came as a delta. Another restore into the database is waited
+    for, up to ``wait_seconds``.
     """
     record = await history.start_restore(
         _record(workspace, bundle, _mode(conflicts, choices), approver=approver or person(), transfer_id=transfer_id)
@@ -171,7 +174,7 @@ async def apply_bundle(
                     expected=expected,
                     keeper=running.keeper,
                     started=running.started,
-                    earlier=earlier,
+                    earlier=earlier.told(news) if earlier is not None else None,
                     progress=progress,
                 ),
                 wait_seconds,

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from agent.reading import Opener, plainly, reading_earlier
-from protocol.delta import Base, DeltaWriter, Read, literal, records
+from protocol.base import Base, Read, records
+from protocol.delta import DeltaWriter, literal
 
 
 @dataclass(frozen=True, slots=True)

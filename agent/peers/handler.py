@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 from agent.peers.delta import BaseFile
 from agent.reading import Opener, plainly
 from certs.roster import NO_LIMITS, Limits, Member, Role
+from protocol.delta import News
 from protocol.manifest import Manifest
 from protocol.messages import Phase, Problem, SignedReceipt
 from protocol.requests import (
@@ -25,6 +26,7 @@ from protocol.requests import (
     TableMark,
     Whereabouts,
 )
+from protocol.seal import Seal
 
 Report = Callable[[Phase, int, int, str], None]
 """Tells how far long work is: phase, done, total (rows; 0 where unknown), and a sentence or nothing."""
@@ -86,6 +88,16 @@ class IncomingOffer:
 
 
 @dataclass(frozen=True, slots=True)
+class Arrived:
+    """What was found out of a bundle while it came: its seal, which holds, the node that signed it, and what frames of
+    a delta have that its base lacks."""
+
+    seal: Seal
+    signer: str
+    news: News | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Accept:
     """Yes: it goes into ``part``, which is not entered yet. ``ask``: a person decides before it is applied.
 
@@ -137,11 +149,14 @@ class Handler(Protocol):
         """Decide on an offer from its manifest alone. The same offer comes again after each interruption."""
         ...
 
-    async def apply(self, peer: Peer, offer: IncomingOffer, part: Part, report: Report) -> SignedReceipt:
+    async def apply(
+        self, peer: Peer, offer: IncomingOffer, part: Part, arrived: Arrived | None, report: Report
+    ) -> SignedReceipt:
         """Deal with a bundle that is complete, whose chain and seal hold, and whose manifest is the offered one.
 
-        What came before an interruption was checked when it came, not again: the file must be verified as a whole
-        before it is used. A ``BundleError`` then means that the disk has damaged it, and it is fetched again.
+        Without ``arrived`` it came with an interruption. What came before that was checked when it came, not again: the
+        file must be verified as a whole before it is used. A ``BundleError`` then means that the disk has damaged it,
+        and it is fetched again.
 
         Whatever it ends with (applied, stored, refused, failed), the receipt is kept, so that ``offer`` can answer
         ``Done``. ``part`` is closed afterwards; it must be promoted or discarded unless it shall be tried again.

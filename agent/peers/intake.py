@@ -16,7 +16,7 @@ from agent.peers.limits import ServerLimits
 from agent.peers.receive import PIECE
 from agent.peers.upload import Upload
 from agent.reading import Unreadable
-from protocol.delta import DeltaReader
+from protocol.delta import DeltaReader, News
 
 log = get_logger(__name__)
 
@@ -60,7 +60,9 @@ async def receive(
             came += len(data)
             if came > most:
                 raise _too_large(upload)
-            if len(buffer) >= PIECE or (buffer and (not data or loop.time() - taken > GATHER_SECONDS)):
+            late = loop.time() - taken > GATHER_SECONDS
+            # A short delta is a long bundle: it is made while the sender finds the rest.
+            if len(buffer) >= PIECE or (buffer and (is_delta or late or not data)):
                 taken = loop.time()
                 check(request)
                 gathered, buffer = bytes(buffer), bytearray()
@@ -90,7 +92,9 @@ async def _delta_reader(upload: Upload) -> tuple[BinaryIO, DeltaReader]:
     except Unreadable as error:
         log.warning("no delta", base=upload.base.bundle_id, reason=str(error))
         raise RequestError(409, "no-base", "The earlier bundle cannot be read any more here.") from error
-    return file, DeltaReader(base)
+    if upload.news is None:
+        upload.news = News(base.content)
+    return file, DeltaReader(base, upload.news)
 
 
 def _too_large(upload: Upload) -> RequestError:

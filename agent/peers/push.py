@@ -19,9 +19,9 @@ from agent.peers.patience import Patience
 from agent.reading import Opener, Unreadable, plainly, size_of
 from certs.errors import TrustError
 from certs.identity import verify_signature
-from protocol.delta import Base
+from protocol.base import Base
+from protocol.delta import TELLING
 from protocol.errors import MessageError
-from protocol.frames import PACKING
 from protocol.manifest import Manifest
 from protocol.messages import MAX_BASES, Offer, OfferAnswer, Problem, Progress, Receipt, SignedReceipt
 from protocol.reader import BundleReader
@@ -124,7 +124,7 @@ class Push:
         size = await asyncio.to_thread(size_of, self._path, self._opener)
         encoded = await asyncio.to_thread(manifest.encode)
         while True:
-            offer = Offer(encoded, size, None, self._mode, tuple(self._bases), PACKING)
+            offer = Offer(encoded, size, None, self._mode, tuple(self._bases), TELLING)
             try:
                 link = await self._directory.connect(self._node_id)
                 try:

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable
 from contextlib import aclosing
 
-from agent.peers.handler import Part
+from agent.peers.handler import Arrived, Part
 from certs.identity import verify_signature
 from protocol.errors import BundleError, ManifestInvalid, TooLarge
 from protocol.manifest import Manifest
@@ -46,6 +46,8 @@ class Receiver:
         self._accept = accept
         self._reader = self._fresh()
         self._marked = 0
+        self.arrived: Arrived | None = None
+        """What was found out, once all is here and was read in one go."""
         self.resumed = False
         """Whether bytes are here that were not read again when it went on."""
         self.in_step = True
@@ -143,10 +145,11 @@ class Receiver:
             manifest, seal = self._reader.manifest, self._reader.seal
             if manifest is None or seal is None:
                 raise ManifestInvalid("The bundle has no manifest or no seal.")
-            await asyncio.to_thread(verify_seal, manifest, seal, verify_signature)
+            signer = await asyncio.to_thread(verify_seal, manifest, seal, verify_signature)
         except BundleError:
             await self.part.discard()
             raise
+        self.arrived = None if self.resumed else Arrived(seal, signer)
         return manifest
 
     async def close(self) -> None:

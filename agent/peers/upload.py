@@ -13,6 +13,7 @@ from agent.peers.errors import Cancelled
 from agent.peers.handler import IncomingOffer, Peer, Report
 from agent.peers.pace import Meter
 from agent.peers.receive import Receiver
+from protocol.delta import News
 from protocol.messages import Offer, OfferAnswer, OfferStatus, Phase, Problem, Progress, SignedReceipt
 
 
@@ -39,7 +40,7 @@ class Standing:
 class Upload:
     """Where a bundle stands. ``lock`` is held by whoever writes; ``ended`` is set once nothing more will happen.
 
-    ``base`` is the earlier bundle on which deltas may build.
+    ``base`` is the earlier bundle on which deltas may build, ``news`` what was learned from one.
     """
 
     peer: Peer
@@ -48,6 +49,7 @@ class Upload:
     ask: bool
     touched: float
     base: BaseFile | None = None
+    news: News | None = None
     phase: Phase = "receiving"
     done: int = 0
     total: int = 0

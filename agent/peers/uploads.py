@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
 from aiohttp import web
 
@@ -21,8 +22,8 @@ from agent.peers.intake import receive
 from agent.peers.limits import ServerLimits
 from agent.peers.receive import Receiver
 from agent.peers.upload import Standing, Upload, transfer_id
+from protocol.delta import TELLING
 from protocol.errors import BundleError
-from protocol.frames import PACKING
 from protocol.manifest import Manifest
 from protocol.messages import MAX_MANIFEST_BYTES, Offer, OfferAnswer, Problem
 
@@ -99,7 +100,7 @@ class Uploads:
                 413, "too-large", f"The bundle has {offer.size} bytes; this laptop takes at most {limit}."
             )
         name = transfer_id(peer.node_id, offer, manifest.bundle_id)
-        bases = offer.bases if offer.packing == PACKING else ()
+        bases = offer.bases if offer.packing == TELLING else ()
         incoming = IncomingOffer(name, manifest, offer.size, offer.sha256, offer.mode, bases)
         async with self._deciding:
             reply = await self._decide(peer, incoming)
@@ -241,7 +242,12 @@ class Uploads:
         bundle = upload.offer.manifest.bundle_id
         try:
             await upload.receiver.finish()
-            receipt = await self._handler.apply(upload.peer, upload.offer, upload.receiver.part, upload.report())
+            arrived = upload.receiver.arrived
+            if arrived is not None:
+                arrived = replace(arrived, news=upload.news)
+            receipt = await self._handler.apply(
+                upload.peer, upload.offer, upload.receiver.part, arrived, upload.report()
+            )
             upload.receipt, upload.phase = receipt, "done"
             log.info("bundle done", peer=upload.peer.name, bundle=bundle)
         except asyncio.CancelledError:

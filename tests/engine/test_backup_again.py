@@ -15,7 +15,7 @@ from agent.engine.known import Earlier, Known
 from agent.engine.progress import Step
 from agent.peers.delta import BaseFile
 from agent.tables.catalogue import load_catalogue
-from protocol.delta import records
+from protocol.base import records
 from protocol.manifest import Kind
 from protocol.records import Tag
 from tests.support.backups import NOW, MemorySink, Opened, back_up, open_bundle, origin

@@ -16,7 +16,7 @@ from agent.peers.address import Address
 from agent.peers.client import PeerClient
 from agent.peers.delta import BaseFile
 from agent.peers.directory import Directory
-from agent.peers.handler import Accept, Decision, Done, IncomingOffer, Part, Peer, Prepared, Refuse, Report
+from agent.peers.handler import Accept, Arrived, Decision, Done, IncomingOffer, Part, Peer, Prepared, Refuse, Report
 from agent.peers.limits import ClientLimits, ServerLimits
 from agent.peers.server import PeerServer
 from certs.errors import TrustError
@@ -81,7 +81,9 @@ class Shelf:
         base = next((BaseFile(each, self.bases[each]) for each in offer.bases if each in self.bases), None)
         return Accept(Spool(self.home).open(offer.manifest.bundle_id, offer.size), base=base)
 
-    async def apply(self, peer: Peer, offer: IncomingOffer, part: Part, report: Report) -> SignedReceipt:
+    async def apply(
+        self, peer: Peer, offer: IncomingOffer, part: Part, arrived: Arrived | None, report: Report
+    ) -> SignedReceipt:
         if self.fail is not None:
             raise self.fail
         report("applying", 1, 2, "half")

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 
 from agent.operations.queue import Queue
-from agent.peers.handler import IncomingOffer, Part, Peer, Report
+from agent.peers.handler import Arrived, IncomingOffer, Part, Peer, Report
 from agent.peers.limits import ClientLimits, ServerLimits
 from agent.peers.push import read_manifest
 from protocol.messages import SignedReceipt
@@ -26,7 +26,9 @@ class OneAtATime(Shelf):
         self.queue, self.now, self.most = Queue(), 0, 0
         self.places: list[str] = []
 
-    async def apply(self, peer: Peer, offer: IncomingOffer, part: Part, report: Report) -> SignedReceipt:
+    async def apply(
+        self, peer: Peer, offer: IncomingOffer, part: Part, arrived: Arrived | None, report: Report
+    ) -> SignedReceipt:
         def told(before: int) -> None:
             self.places.append(f"{before}")
             report("queued", 0, 0, f"{before} before it")
@@ -36,7 +38,7 @@ class OneAtATime(Shelf):
             self.most = max(self.most, self.now)
             await asyncio.sleep(0.2)
             try:
-                return await super().apply(peer, offer, part, report)
+                return await super().apply(peer, offer, part, arrived, report)
             finally:
                 self.now -= 1
 

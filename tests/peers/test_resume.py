@@ -14,7 +14,7 @@ from agent.engine.bundle_file import verify_bundle
 from agent.peers import push, receive
 from agent.peers.client import PeerClient
 from agent.peers.errors import Refused
-from agent.peers.handler import Accept, Decision, IncomingOffer, Part, Peer, Report
+from agent.peers.handler import Accept, Arrived, Decision, IncomingOffer, Part, Peer, Report
 from agent.peers.limits import ClientLimits, ServerLimits
 from agent.peers.pace import Meter, Throttle
 from agent.peers.push import read_manifest
@@ -36,9 +36,11 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> None:
 class Careful(Shelf):
     """A shelf that verifies the whole file before it takes it, as the real handler does."""
 
-    async def apply(self, peer: Peer, offer: IncomingOffer, part: Part, report: Report) -> SignedReceipt:
+    async def apply(
+        self, peer: Peer, offer: IncomingOffer, part: Part, arrived: Arrived | None, report: Report
+    ) -> SignedReceipt:
         await verify_bundle(part.path, verify_signature)
-        return await super().apply(peer, offer, part, report)
+        return await super().apply(peer, offer, part, arrived, report)
 
 
 def kept(laptop: Laptop, path: Path) -> Path:
@@ -257,10 +259,12 @@ async def test_a_bundle_that_waits_can_be_cancelled_and_one_that_is_applied_cann
     hold, phase = asyncio.Event(), ["queued"]
 
     class Waiting(Shelf):
-        async def apply(self, peer: Peer, offer: IncomingOffer, part: Part, report: Report) -> SignedReceipt:
+        async def apply(
+            self, peer: Peer, offer: IncomingOffer, part: Part, arrived: Arrived | None, report: Report
+        ) -> SignedReceipt:
             report(phase[0], 0, 0, "1 before it")  # type: ignore[arg-type]
             await hold.wait()
-            return await super().apply(peer, offer, part, report)
+            return await super().apply(peer, offer, part, arrived, report)
 
     back.shelf.__class__ = Waiting
     async with back.serve() as server:

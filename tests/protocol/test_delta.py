@@ -8,12 +8,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocol.delta import LIKE, LITERAL, SAME, Base, DeltaReader, DeltaWriter, Read, literal, records
+from protocol.base import Base, Read, records
+from protocol.delta import EDITED, LIKE, LITERAL, SAME, DeltaReader, DeltaWriter, News, literal
 from protocol.errors import BadDelta, ProtocolError
-from protocol.frames import EncodedFrame, encode_frame
+from protocol.frames import EncodedFrame, decode_block, encode_frame
 from protocol.manifest import BusinessRef, ColumnEntry, Kind, Manifest, Options, Section, TableEntry
 from tests.protocol.bundles import read, write
 from tests.vectors.drafts import FINANCE
@@ -124,7 +126,9 @@ def test_any_change_comes_back(
             case "truncate":
                 del found[place:]
     base, new = bundle(before, "one", compress=was_packed), bundle(after, "two", compress=is_packed)
-    assert told(delta(new, base), base, piece) == new
+    sent = delta(new, base)
+    assert told(sent, base, piece) == new
+    _check_news(sent, new, base)
     # The reader has a part of it already.
     offset = int(share * len(new))
     writer, sent = DeltaWriter(Base(reading(base))), bytearray()
@@ -137,12 +141,61 @@ def test_any_change_comes_back(
     assert told(bytes(sent), base) == new[offset:]
 
 
+def _check_news(sent: bytes, new: bytes, base: bytes) -> None:
+    """Rows of an edited frame that are not among the news are in those frames of the base that it was told by."""
+    known = Base(reading(base))
+    news = News(known.content)
+    assert b"".join(DeltaReader(known, news).feed(sent)) == new
+    for frame in read(new).frames:
+        if frame.digest in news.frames:
+            first, count, found = news.frames[frame.digest]
+            before = {*known.prefix(first, count).split(b"\n"), *found.split(b"\n")}
+            assert before >= set(decode_block(frame).split(b"\n"))
+
+
+def test_news_are_the_rows_that_changed() -> None:
+    after = rows(1, 3000)
+    after[500] = after[500].replace(b"\\N", b"paid")
+    del after[700]
+    after.insert(900, b"000900b\tnew\t\\N\n")
+    base, new = (
+        bundle({"orders": rows(1, 3000)}, "one", per_frame=3000),
+        bundle({"orders": after}, "two", per_frame=3000),
+    )
+    news = News(Base(reading(base)).content)
+    assert b"".join(DeltaReader(Base(reading(base)), news).feed(delta(new, base))) == new
+    assert list(news.frames.values()) == [(0, 1, after[500] + after[900])]
+
+
+def test_rows_that_have_nothing_in_common_are_no_edits() -> None:
+    base, new = bundle({"orders": rows(1, 500)}, "one"), bundle({"orders": rows(2, 500)}, "two")
+    news = News(Base(reading(base)).content)
+    assert b"".join(DeltaReader(Base(reading(base)), news).feed(delta(new, base))) == new
+    assert not news.frames
+
+
 def piece(what: int, payload: bytes, length: int | None = None) -> bytes:
     return struct.pack(">BI", what, len(payload) if length is None else length) + payload
 
 
 def like(first: int = 0, count: int = 1, raw_length: int = 10, patch: bytes = b"") -> bytes:
     return piece(LIKE, struct.pack(">IHIIIB32s", first, count, 0, 1, raw_length, 1, bytes(32)) + patch)
+
+
+def edited(*stretches: tuple[int, int], new: bytes = b"", raw_length: int, count: int | None = None) -> bytes:
+    numbers = b"".join(struct.pack(">II", *each) for each in stretches)
+    told = zstandard.compress(struct.pack(">I", len(stretches) if count is None else count) + numbers + new)
+    return piece(EDITED, struct.pack(">IHIIIB32s", 0, 1, 0, 1, raw_length, 0, bytes(32)) + told)
+
+
+NEW = (1 << 32) - 1
+ROW = len(rows(1, 1)[0])
+
+
+def test_edits_by_hand() -> None:
+    base = bundle({"orders": rows(1, 200)}, "one")
+    assert rows(1, 1)[0] in told(edited((0, ROW), raw_length=ROW), base)
+    assert b"x\n" in told(edited((NEW, 2), new=b"x\n", raw_length=2), base)
 
 
 @pytest.mark.parametrize(
@@ -159,6 +212,18 @@ def like(first: int = 0, count: int = 1, raw_length: int = 10, patch: bytes = b"
         lambda: like(raw_length=1 << 31),
         lambda: like(patch=b"not zstandard"),
         lambda: like(patch=bytes.fromhex("28b52ffd2000010000")),
+        lambda: piece(EDITED, like(patch=b"not zstandard")[5:]),
+        lambda: edited((0, ROW), raw_length=ROW + 1),
+        lambda: edited((0, ROW), raw_length=ROW, count=2),
+        lambda: edited((0, ROW), raw_length=ROW, count=1 << 31),
+        lambda: edited((0, ROW - 1), (ROW - 1, 1), raw_length=ROW),
+        lambda: edited((1, ROW), raw_length=ROW),
+        lambda: edited((1 << 30, ROW), raw_length=ROW),
+        lambda: edited((0, ROW), (ROW, 0), raw_length=ROW),
+        lambda: edited((0, ROW), new=b"over\n", raw_length=ROW),
+        lambda: edited((0, ROW), (NEW, 5), new=b"no\n", raw_length=ROW + 5),
+        lambda: edited((0, ROW), (NEW, 2), new=b"no", raw_length=ROW + 2),
+        lambda: edited(*[(0, 25 * ROW)] * 100_000, raw_length=1 << 25),
     ],
 )
 def test_what_no_writer_makes_is_refused(wrong: Callable[[], bytes]) -> None:

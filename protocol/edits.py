@@ -1,0 +1,98 @@
+"""Edits: a block of rows told as parts of an earlier text and the rows in between (PEER.md, "Deltas"). Pure.
+
+Made for rows that stand in the same order in both, of which few differ: what is equal is found by comparing long
+stretches of bytes at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_STRIDE, _LONGEST_STRIDE = 1 << 12, 1 << 17
+_NEAR = 1 << 16
+"""How many bytes of rows that are gone may lie between two that stayed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edits:
+    """A text as stretches, in order: ``length`` bytes from ``start`` on of the earlier text, or, where ``start`` is
+    None, the next so many of ``rows``."""
+
+    stretches: tuple[tuple[int | None, int], ...]
+    rows: bytes
+
+    def fits(self, before: bytes) -> bool:
+        """Whether each stretch is whole rows: then ``rows`` are all rows of the text that ``before`` lacks."""
+        at = 0
+        for start, length in self.stretches:
+            where, text = (at, self.rows) if start is None else (start, before)
+            if start is None:
+                at += length
+            end = where + length
+            begins = where == 0 or text[where - 1 : where] == b"\n"
+            if not (length > 0 and end <= len(text) and begins and text[end - 1 : end] == b"\n"):
+                return False
+        return at == len(self.rows)
+
+    def apply(self, before: bytes) -> bytes:
+        """The text, for edits that fit."""
+        parts, at = [], 0
+        for start, length in self.stretches:
+            if start is None:
+                parts.append(self.rows[at : at + length])
+                at += length
+            else:
+                parts.append(before[start : start + length])
+        return b"".join(parts)
+
+
+def find_edits(block: bytes, before: bytes, most: int) -> Edits | None:
+    """How ``block`` comes of ``before``, both whole rows; None where more than ``most`` bytes of rows are new."""
+    stretches: list[tuple[int | None, int]] = []
+    new: list[bytes] = []
+    size = here = there = 0
+    while here < len(block):
+        length = _equal(block, here, before, there)
+        if here + length < len(block):
+            length = block.rfind(b"\n", here, here + length) + 1 - here
+        if length > 0:
+            stretches.append((there, length))
+            here, there = here + length, there + length
+            continue
+        end = block.index(b"\n", here) + 1
+        row = block[here:end]
+        found = before.find(b"\n" + row, there, there + _NEAR)
+        if found >= 0:
+            there = found + 1
+            continue
+        size += len(row)
+        if size > most:
+            return None
+        new.append(row)
+        if stretches and stretches[-1][0] is None:
+            stretches[-1] = None, stretches[-1][1] + len(row)
+        else:
+            stretches.append((None, len(row)))
+        if row.split(b"\t", 1)[0] == before[there : there + len(row)].split(b"\t", 1)[0]:
+            there = before.find(b"\n", there) + 1
+        here = end
+    return Edits(tuple(stretches), b"".join(new))
+
+
+def _equal(one: bytes, here: int, other: bytes, there: int) -> int:
+    """How many bytes from these places on are equal in both."""
+    length, stride = 0, _STRIDE
+    most = min(len(one) - here, len(other) - there)
+    while length < most:
+        stride = min(stride, most - length)
+        a, b = here + length, there + length
+        if one[a : a + stride] == other[b : b + stride]:
+            length += stride
+            stride = min(2 * stride, _LONGEST_STRIDE)
+        elif stride == 1:
+            break
+        else:
+            stride //= 2
+            while stride > 1 and one[a : a + stride] != other[b : b + stride]:
+                stride //= 2
+    return length
