@@ -9,13 +9,16 @@ long as something of that can still be seen.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
 
 from agent.database.names import literal, qualified
+from agent.database.pages import PAGES_OF_A_PART, parts
 from agent.tables.schema import Table
 
 _AT_ONCE = 40
@@ -37,6 +40,10 @@ class _Rows:
     rows: int
     own: int
     later: int
+
+    def __add__(self, other: _Rows) -> _Rows:
+        """Both of two parts of one table."""
+        return _Rows(self.oid, self.rows + other.rows, self.own + other.own, self.later + other.later)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,23 +68,43 @@ class Mark:
         return cls(str(server), int(own), int(oldest), kept)
 
 
-async def mark_tables(connection: asyncpg.Connection, tables: Iterable[Table], *, writer: bool = True) -> Mark:
-    """Mark these tables as they are for this transaction: a ``writer``, which has written what it writes, or one that
-    sees one moment.
+async def mark_tables(connection: asyncpg.Connection, tables: Iterable[Table]) -> Mark:
+    """Mark these tables as they are for a transaction that has written what it writes.
 
     A table that somebody has written to while another transaction was still open is left out: which of its rows are
     older than the mark could not be told.
     """
     server = await connection.fetchrow(_SERVER)
-    own = int(await connection.fetchval("SELECT pg_current_xact_id()::text")) if writer else 0
-    oldest = int(server["oldest"])
-    found = await _look(connection, tables, own, oldest)
-    return Mark(
-        server["server"],
-        own,
-        oldest,
-        {name: (rows.oid, rows.rows, rows.own) for name, rows in found.items() if not rows.later},
-    )
+    own = int(await connection.fetchval("SELECT pg_current_xact_id()::text"))
+    return _marked(server, own, await _look(connection, tables, own, int(server["oldest"])))
+
+
+class Marking:
+    """A mark of tables as one snapshot sees them, which only reads, made by whichever connections see it: each looks at
+    what none has looked at yet. Large tables come in parts, by their ``pages``.
+    """
+
+    def __init__(self, tables: Iterable[Table], pages: Mapping[str, int]) -> None:
+        self._left = deque(_questions(tables, pages))
+        self._unanswered = len(self._left)
+        self._found: dict[str, _Rows] = {}
+        self._server: asyncpg.Record | None = None
+        self._first = asyncio.Lock()
+
+    async def go_on(self, connection: asyncpg.Connection) -> None:
+        """Look until nothing is left to be looked at. Raises what the driver does: there will be no mark then."""
+        async with self._first:
+            self._server = self._server or await connection.fetchrow(_SERVER)
+        assert self._server is not None
+        while self._left:
+            question = self._left.popleft()
+            for name, rows in await _answers(connection, question, 0, int(self._server["oldest"])):
+                self._found[name] = self._found[name] + rows if name in self._found else rows
+            self._unanswered -= 1
+
+    def mark(self) -> Mark | None:
+        """The mark, without the tables that :func:`mark_tables` leaves out, too; None where some were not looked at."""
+        return _marked(self._server, 0, self._found) if self._server and not self._unanswered else None
 
 
 async def untouched(
@@ -110,18 +137,51 @@ async def has_triggers(connection: asyncpg.Connection, tables: Iterable[Table]) 
 
 async def _look(connection: asyncpg.Connection, tables: Iterable[Table], own: int, oldest: int) -> dict[str, _Rows]:
     """Rows in all, that transaction ``own`` wrote, and that others wrote from ``oldest`` on, by table."""
-    by_place = list(tables)
     found: dict[str, _Rows] = {}
-    written = f"'{own % (1 << 32)}'::xid"
-    since = f"age(t.xmin) <= age('{oldest % (1 << 32)}'::xid)"
-    for start in range(0, len(by_place), _AT_ONCE):
-        several = by_place[start : start + _AT_ONCE]
-        sql = " UNION ALL ".join(
-            f"SELECT {place} AS place, {literal(qualified(table))}::regclass::oid AS oid, count(*) AS rows, "
-            f"count(*) FILTER (WHERE t.xmin = {written}) AS own, "
-            f"count(*) FILTER (WHERE t.xmin <> {written} AND {since}) AS later FROM {qualified(table)} t"
-            for place, table in enumerate(several)
-        )
-        for row in await connection.fetch(sql):
-            found[several[row["place"]].name] = _Rows(row["oid"], row["rows"], row["own"], row["later"])
+    for question in _questions(tables, {}):
+        found |= await _answers(connection, question, own, oldest)
     return found
+
+
+def _marked(server: asyncpg.Record, own: int, found: Mapping[str, _Rows]) -> Mark:
+    kept = {name: (rows.oid, rows.rows, rows.own) for name, rows in found.items() if not rows.later}
+    return Mark(server["server"], own, int(server["oldest"]), kept)
+
+
+def _questions(tables: Iterable[Table], pages: Mapping[str, int]) -> Iterator[Sequence[tuple[Table, str]]]:
+    """What is looked at by one statement each: tables, with a condition on the row ``t`` that tells a part of one."""
+    several: list[tuple[Table, str]] = []
+    size = 0
+    for table in tables:
+        of_table = parts(pages.get(table.name, 0), "t")
+        if len(of_table) > 1:
+            yield from ([(table, part)] for part in of_table)
+            continue
+        several.append((table, of_table[0]))
+        size += pages.get(table.name, 0)
+        if len(several) == _AT_ONCE or size >= PAGES_OF_A_PART:
+            yield several
+            several, size = [], 0
+    if several:
+        yield several
+
+
+async def _answers(
+    connection: asyncpg.Connection, question: Sequence[tuple[Table, str]], own: int, oldest: int
+) -> list[tuple[str, _Rows]]:
+    """What is found in each of these tables or parts."""
+    # The age of a fixed id does not change within a transaction: asked once, not for each row.
+    later = f"age(t.xmin) <= (SELECT age('{oldest % (1 << 32)}'::xid))"
+    written = "0"
+    if own:
+        written = f"count(*) FILTER (WHERE t.xmin = '{own % (1 << 32)}'::xid)"
+        later = f"t.xmin <> '{own % (1 << 32)}'::xid AND {later}"
+    sql = " UNION ALL ".join(
+        f"SELECT {place} AS place, {literal(qualified(table))}::regclass::oid AS oid, count(*) AS rows, "
+        f"{written} AS own, count(*) FILTER (WHERE {later}) AS later FROM {qualified(table)} t WHERE {part}"
+        for place, (table, part) in enumerate(question)
+    )
+    return [
+        (question[row["place"]][0].name, _Rows(row["oid"], row["rows"], row["own"], row["later"]))
+        for row in await connection.fetch(sql)
+    ]

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 from agent.database.errors import DatabaseError, translating
 from agent.database.snapshot import Snapshot
-from agent.database.untouched import Mark, mark_tables, untouched
+from agent.database.untouched import Mark, Marking, untouched
 from agent.engine.known import Earlier, Known
 from agent.log import get_logger
 from agent.tables.scope import scope_rules
@@ -39,15 +40,13 @@ async def as_before(
     return before if await untouched(snapshot.connection, known.mark, tables) == set(names) else None
 
 
-async def mark(snapshot: Snapshot, names: Sequence[str]) -> Mark | None:
-    """These tables as the snapshot sees them; None where that cannot be had: no backup is worse for it."""
+async def go_on(marking: Marking, connection: Any) -> None:
+    """Mark by this connection what is left to be marked; where that cannot be, no backup is worse for it."""
     try:
         with translating("Marking the tables"):
-            tables = [snapshot.schema.tables[name] for name in names]
-            return await mark_tables(snapshot.connection, tables, writer=False)
+            await marking.go_on(connection)
     except DatabaseError as error:
         log.info("the next backup will read everything", reason=str(error))
-        return None
 
 
 def note(snapshot: Snapshot, manifest: Manifest, content: str, names: Sequence[str], mark: Mark) -> Known | None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from time import monotonic
 from typing import Protocol
 
@@ -16,8 +17,8 @@ from agent.database.pages import sizes
 from agent.database.readers import beside, export_snapshot
 from agent.database.scope import Scope
 from agent.database.snapshot import Snapshot, open_snapshot
-from agent.database.untouched import Mark
-from agent.engine.again import as_before, mark, note
+from agent.database.untouched import Marking
+from agent.engine.again import as_before, go_on, note
 from agent.engine.backup_rows import (
     begin_scope,
     begun_pieces,
@@ -145,6 +146,9 @@ async def _back_up(
                 return await _copy(earlier, made, origin, open_sink, progress, started)
         size = await sizes(snapshot.connection, snapshot.schema, names)
         begun = {name: begun_pieces(snapshot, scope, name, size.pages.get(name, 0)) for name in names}
+        marking = Marking([snapshot.schema.tables[name] for name in names], size.pages)
+        if business is not None:
+            reading.afterwards(partial(go_on, marking))
         if size.bytes >= WORTH_A_READER:
             # It reads what is in whatever the walk finds, while that is looked for here.
             reading.plan([piece for pieces in begun.values() for piece in pieces])
@@ -156,13 +160,7 @@ async def _back_up(
         manifest = await _manifest(snapshot, scope, request, origin, business, now())
         pieces = [pieces_of(snapshot, scope, entry, begun) for entry in manifest.tables]
         reading.plan([piece for of_entry in pieces for piece in of_entry])
-        marks: list[Mark] = []
-
-        async def mark_rows() -> None:
-            if (found := await mark(snapshot, names)) is not None:
-                marks.append(found)
-
-        reading.read(snapshot.connection, mark_rows if business is not None else None)
+        reading.read(snapshot.connection)
         writer = BundleWriter(manifest)
         async with open_sink(manifest) as sink:
             written = await _emit(sink, writer.header())
@@ -177,7 +175,8 @@ async def _back_up(
             sealed = await asyncio.to_thread(writer.seal, origin.sign, origin.certificate)
             written += await _emit(sink, sealed)
         await reading.ended()
-        known = note(snapshot, manifest, writer.content, names, *marks) if marks else None
+        mark = marking.mark()
+        known = note(snapshot, manifest, writer.content, names, mark) if mark is not None else None
     return BackupResult(manifest, written, raw, monotonic() - started, known)
 
 

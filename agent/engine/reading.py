@@ -60,6 +60,7 @@ class Reading:
         self._waiting = 0
         self._bell = asyncio.Event()
         self._readers: set[asyncio.Task[None]] = set()
+        self._afterwards: Callable[[Any], Awaitable[None]] | None = None
         self._failure: BaseException | None = None
         self._threads = ThreadPoolExecutor(2, "backup")
 
@@ -82,17 +83,15 @@ class Reading:
         self._pieces = pieces
         self._ring()
 
-    def read(self, connection: Any, then: Callable[[], Awaitable[None]] | None = None) -> None:
-        """Read every piece that is left by this connection, which has the temporary tables; then do this by it, while
-        the last pieces of the other one are on their way to the file.
+    def afterwards(self, work: Callable[[Any], Awaitable[None]]) -> None:
+        """What each reader does with its connection when it finds no piece left, while others are on their way to the
+        file. To be said before they begin.
         """
+        self._afterwards = work
 
-        async def work() -> None:
-            await self._read(connection, own=True)
-            if then is not None:
-                await then()
-
-        self._start(work())
+    def read(self, connection: Any) -> None:
+        """Read every piece that is left by this connection, which has the temporary tables."""
+        self._start(self._read(connection, own=True))
 
     def help(self, beside: AbstractAsyncContextManager[Any]) -> None:
         """Read pieces that can be shared by this connection, too, if there is one."""
@@ -154,6 +153,8 @@ class Reading:
                     await blocks.aclose()
             piece.complete = True
             self._ring()
+        if self._afterwards is not None:
+            await self._afterwards(connection)
 
     def _has_room(self, piece: Piece) -> bool:
         """Whether one more block may be had of the piece. The one whose turn it is may always have some, since all that

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agent.engine import again
+from agent.database.untouched import Marking
 from agent.engine.backup import BackupRequest, backup
 from agent.engine.bundle_file import verify_bundle
 from agent.engine.known import Earlier, Known
@@ -155,10 +155,10 @@ async def test_a_backup_that_is_read_is_whole_whether_its_tables_can_be_marked_o
 ) -> None:
     office = Office(await laptop(SHOP))
 
-    async def lost(connection: Any, _tables: object, **_: object) -> None:
+    async def lost(_marking: Marking, connection: Any) -> None:
         await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
 
-    monkeypatch.setattr(again, "mark_tables", lost)
+    monkeypatch.setattr(Marking, "go_on", lost)
     await office.back_up(read=True)
     assert office.known is None
 

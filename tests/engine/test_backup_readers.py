@@ -17,6 +17,7 @@ from agent.database.export import copy_blocks
 from agent.database.readers import export_snapshot
 from agent.database.scope import Scope
 from agent.database.snapshot import Snapshot
+from agent.database.untouched import Marking
 from agent.engine import backup as making
 from agent.engine import reading
 from agent.engine.backup import BackupRequest, backup
@@ -132,6 +133,31 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> set[int]:
     monkeypatch.setattr("agent.engine.reading.copy_blocks", noted)
     monkeypatch.setattr("agent.engine.backup.fill_scope", later)
     return readers
+
+
+@pytest.mark.every_server
+async def test_the_tables_are_marked_by_both_together(shop: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In parts, each by one of them: every row is counted once, and what was written beside somebody is seen."""
+    marking: set[int] = set()
+    go_on = Marking.go_on
+
+    async def noted(work: Marking, connection: Any) -> None:
+        marking.add(connection.get_server_pid())
+        await go_on(work, connection)
+
+    monkeypatch.setattr(Marking, "go_on", noted)
+    watch(monkeypatch)
+    known = (await backup(shop.dsn, load_catalogue(), REQUESTS[0], origin(), MemorySink(), now=lambda: NOW)).known
+    assert known is not None
+    assert len(marking) == 2
+    async with shop.connect() as connection:
+        for name, rows in {"users": 50, "businesses": 3, "cards": 1500, "drawings": 6000, "lines": 6000}.items():
+            assert known.mark.tables[name] == (await connection.fetchval("SELECT $1::regclass::oid", name), rows, 0)
+        await connection.execute("BEGIN; CREATE TABLE other (id integer)")
+        async with shop.connect() as beside:
+            await beside.execute("UPDATE lines SET \"nextId\" = NULL WHERE id = '3000'")
+        result = await backup(shop.dsn, load_catalogue(), REQUESTS[0], origin(), MemorySink(), now=lambda: NOW)
+    assert result.known is None
 
 
 @pytest.mark.parametrize("template", ["everything", "filled"])
