@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from agent.database.export import copy_blocks
 from agent.database.transaction import Connection
@@ -50,17 +51,21 @@ async def write_undo(
     *,
     business: BusinessRef | None,
     server_version: str,
+    meanwhile: Callable[[], Awaitable[None]] | None = None,
 ) -> Manifest | None:
     """Seal what the recorder kept into an undo bundle; None where the transaction changed nothing.
 
     ``brought`` are tables whose rows are all new and exactly those of an entry of ``source``, by the entry's index:
-    what has to be kept of them are the frames that they came in.
+    what has to be kept of them are the frames that they came in. The connection is not needed for these: ``meanwhile``
+    is what it does while they are written, and is done in any case. Raises the first error of either.
     """
     counts = await recorder.counts()
     entries = [_entry(table, rows, classification) for table in recorder.tables if (rows := counts[table.name])]
     indexes = sorted(brought.values())
     entries += [_brought(source.manifest.tables[index], classification) for index in indexes]
     if not entries:
+        if meanwhile is not None:
+            await meanwhile()
         return None
     enums = {column.enum for entry in entries for column in entry.columns if column.enum}
     manifest = Manifest(
@@ -81,22 +86,46 @@ async def write_undo(
         enums={name: schema.enums[name] for name in sorted(enums)},
         tables=tuple(entries),
     )
-    writer = BundleWriter(manifest)
-    async with keeper.open_sink(manifest) as sink:
-        await sink.write(writer.header())
-        first = len(manifest.tables) - len(indexes)
-        for index, entry in enumerate(manifest.tables[:first]):
-            query = recorder.query(schema.tables[entry.table])
-            async for block in copy_blocks(connection, query):
-                frame = await asyncio.to_thread(encode_frame, index, None, block, compress=True)
-                await sink.write(writer.frame(frame))
-        if indexes:
-            places = {index: first + number for number, index in enumerate(indexes)}
-            async for frame in source.frames():
-                if frame.entry in places:
-                    await sink.write(writer.frame(await asyncio.to_thread(_moved, frame, places[frame.entry])))
-        await sink.write(await asyncio.to_thread(writer.seal, keeper.origin.sign, keeper.origin.certificate))
+    asked = asyncio.Event()
+
+    async def write() -> None:
+        writer = BundleWriter(manifest)
+        async with keeper.open_sink(manifest) as sink:
+            await sink.write(writer.header())
+            first = len(manifest.tables) - len(indexes)
+            for index, entry in enumerate(manifest.tables[:first]):
+                query = recorder.query(schema.tables[entry.table])
+                async for block in copy_blocks(connection, query):
+                    frame = await asyncio.to_thread(encode_frame, index, None, block, compress=True)
+                    await sink.write(writer.frame(frame))
+            asked.set()
+            if indexes:
+                places = {index: first + number for number, index in enumerate(indexes)}
+                async for frame in source.frames():
+                    if frame.entry in places:
+                        await sink.write(writer.frame(await asyncio.to_thread(_moved, frame, places[frame.entry])))
+            await sink.write(await asyncio.to_thread(writer.seal, keeper.origin.sign, keeper.origin.certificate))
+
+    async def go_on() -> None:
+        await asked.wait()
+        if meanwhile is not None:
+            await meanwhile()
+
+    await _both(write(), go_on())
     return manifest
+
+
+async def _both(*works: Coroutine[Any, Any, None]) -> None:
+    """Do both at a time; where one fails the other is cancelled, and has ended, when its error is raised."""
+    failure: BaseException | None = None
+    try:
+        async with asyncio.TaskGroup() as group:
+            for work in works:
+                group.create_task(work)
+    except BaseExceptionGroup as failures:
+        failure = failures.exceptions[0]
+    if failure is not None:
+        raise failure
 
 
 def _moved(frame: EncodedFrame, entry: int) -> EncodedFrame:

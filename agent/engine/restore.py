@@ -194,10 +194,15 @@ async def _restore(wanted: _Wanted, earlier: Earlier | None, *, may_load: bool) 
             await record(work, plan, recorder)
         await dequeue(work, plan, recorder)
         sequences = await write(work, plan)
-        if rebuild is not None:
-            await put_up(connection, rebuild, lambda name: progress(Step("building indexes", what=name)))
+
+        async def build() -> None:
+            if rebuild is not None:
+                await put_up(connection, rebuild, lambda name: progress(Step("building indexes", what=name)))
+
         undo = None
-        if wanted.keeper is not None:
+        if wanted.keeper is None:
+            await build()
+        else:
             progress(Step("keeping the rows as they were"))
             undo = await write_undo(
                 recorder,
@@ -209,6 +214,7 @@ async def _restore(wanted: _Wanted, earlier: Earlier | None, *, may_load: bool) 
                 as_in_bundle(work, plan),
                 business=source.manifest.business,
                 server_version=source.manifest.server_version,
+                meanwhile=build,
             )
         known = await remember(connection, work, all_here(work, plan), earlier) if plan.totals.changes else None
         progress(Step("committing"))

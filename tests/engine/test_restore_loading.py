@@ -12,6 +12,7 @@ import pytest
 from agent.database.transaction import RowsRefused
 from agent.engine import loading
 from agent.engine.progress import Step
+from protocol.errors import CutShort
 from protocol.manifest import Kind
 from tests.conftest import MakeDatabase
 from tests.engine.test_undo import Undos
@@ -236,6 +237,34 @@ async def test_rows_that_break_a_key_are_refused(laptop: Any, monkeypatch: pytes
     with pytest.raises(RowsRefused, match="sales"):
         await target.restore(bundle, progress=seen)
     assert seen.loaded
+    assert await target.contents() == before
+    assert await shape(target) == declared
+
+
+@pytest.mark.parametrize("fails", ["a key", "what is kept"])
+async def test_keys_are_built_while_the_undo_bundle_is_written(
+    laptop: Any, fails: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever fails takes the other with it: nothing is there, and no undo bundle of what never was."""
+    source = await laptop(SHOP.replace("number text UNIQUE", "number text") + ROWS)
+    if fails == "a key":
+        await source.execute("UPDATE sales SET number = '1'")
+    target = await laptop(SHOP, node=KITCHEN, businesses=NO_BUSINESSES)
+    monkeypatch.setattr("agent.tables.schema.Schema.fingerprint", lambda self: "0" * 64)
+    bundle = await source.bundle(Kind.FULL)
+    before, declared = await target.contents(), await shape(target)
+    load_from(monkeypatch, 1)
+    undos, seen = Undos(target, tmp_path), Seen()
+
+    def progress(step: Step) -> None:
+        seen(step)
+        if fails == "what is kept" and step.stage == "keeping the rows as they were":
+            bundle.path.write_bytes(bundle.path.read_bytes()[:-1])
+
+    with pytest.raises(RowsRefused if fails == "a key" else CutShort):
+        await target.restore(bundle, keeper=undos.keeper, progress=progress)
+    assert seen.loaded or fails != "a key"
+    assert not undos.sinks[-1].committed or fails == "a key"
     assert await target.contents() == before
     assert await shape(target) == declared
 
