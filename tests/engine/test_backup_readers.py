@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from agent.database import pages
+from agent.database import pages, untouched
 from agent.database.errors import ConnectionLost
 from agent.database.export import copy_blocks
 from agent.database.readers import export_snapshot
@@ -137,7 +137,8 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> set[int]:
 
 @pytest.mark.every_server
 async def test_the_tables_are_marked_by_both_together(shop: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In parts, each by one of them: every row is counted once, and what was written beside somebody is seen."""
+    """Each table by one of them: all are counted, and what was written beside somebody is seen."""
+    monkeypatch.setattr(untouched, "_LARGE_PAGES", 2)
     marking: set[int] = set()
     go_on = Marking.go_on
 
