@@ -27,7 +27,8 @@ def _named(namespace: str, relation: str) -> str:
 
 
 _LOADABLE = """
-SELECT c.oid, w.place FROM unnest($1::text[]) WITH ORDINALITY w(name, place)
+SELECT c.oid, w.place, has_table_privilege(c.oid, 'TRUNCATE') AS may_truncate
+FROM unnest($1::text[]) WITH ORDINALITY w(name, place)
 JOIN pg_class c ON c.oid = w.name::regclass
 WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND NOT c.relhasrules AND NOT c.relhassubclass AND NOT c.relispartition
   AND NOT c.relrowsecurity AND pg_has_role(c.relowner, 'USAGE')
@@ -82,12 +83,14 @@ ORDER BY t.relname, NOT i.indisprimary, x.relname
 @dataclass(frozen=True, slots=True)
 class Rebuild:
     """What to take down for loading ``tables``, and to put up again: statements, in order, each with the name of its
-    table. ``touched`` are the names of all tables that must be held for it alone."""
+    table. ``touched`` are the names of all tables that must be held for it alone. The tables ``anew`` are truncated
+    with it, so that rows can be written to them as old ones (:func:`agent.database.staging.copy_rows`)."""
 
     tables: frozenset[str]
     touched: frozenset[str]
     down: tuple[tuple[str, str], ...]
     up: tuple[tuple[str, str], ...]
+    anew: frozenset[str] = frozenset()
 
 
 async def survey(connection: asyncpg.Connection, candidates: Sequence[Table], written: Iterable[Table]) -> Rebuild:
@@ -100,7 +103,8 @@ async def survey(connection: asyncpg.Connection, candidates: Sequence[Table], wr
     if await connection.fetchval(_LISTENERS, [qualified(table) for table in written]):
         return nothing
     names = [qualified(table) for table in candidates]
-    found = {row["oid"]: candidates[row["place"] - 1] for row in await connection.fetch(_LOADABLE, names)}
+    loadable = await connection.fetch(_LOADABLE, names)
+    found = {row["oid"]: candidates[row["place"] - 1] for row in loadable}
     foreign = await connection.fetch(_FOREIGN_KEYS, list(found))
     for row in foreign:
         # A foreign key that stays is looked at row by row, in the order in which the rows come: not that of a load.
@@ -111,17 +115,22 @@ async def survey(connection: asyncpg.Connection, candidates: Sequence[Table], wr
     indexes = [
         row for row in await connection.fetch(_INDEXES, list(found)) if row["simple"] and set(row["needed_by"]) <= gone
     ]
+    # No table can be truncated that a foreign key still refers to.
+    referred = {row["parent"] for row in foreign if not row["simple"]}
+    anew = [found[row["oid"]] for row in loadable if row["may_truncate"] and row["oid"] in found.keys() - referred]
     return Rebuild(
         tables=frozenset(table.name for table in found.values()),
         touched=frozenset(name for row in dropped for name in (row["child_name"], row["parent_name"])),
         down=(
             *((row["child_name"], _drop(row["child_name"], row["name"])) for row in dropped),
             *((row["table_name"], _drop_index(row)) for row in indexes),
+            *((qualified(table), f"TRUNCATE ONLY {qualified(table)}") for table in anew),
         ),
         up=(
             *((row["table_name"], _add_index(row)) for row in indexes),
             *_add_all((row["child_name"], row["name"], row["definition"]) for row in dropped),
         ),
+        anew=frozenset(table.name for table in anew),
     )
 
 
@@ -151,7 +160,7 @@ async def survey_references(
 
 
 async def take_down(connection: asyncpg.Connection, rebuild: Rebuild) -> None:
-    """Drop everything. The tables must be held."""
+    """Drop everything. The tables must be held, and those to load must be empty."""
     await connection.execute("; ".join(statement for _, statement in rebuild.down))
 
 

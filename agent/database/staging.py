@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import asyncpg
 
@@ -36,17 +37,28 @@ class StagedColumn:
         return self.known and not self.fit.ignored
 
 
+class Place(NamedTuple):
+    """The table that rows are copied into; ``as_old`` where this transaction has made or truncated it and rows may be
+    written as if they were old: nobody need look, or note in them, who wrote them, and no vacuum has to."""
+
+    namespace: str
+    name: str
+    as_old: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """One entry of a bundle in its temporary table: ``index`` is the entry's, ``columns`` in the bundle's order.
 
-    A ``loaded`` one is in the live table itself, which was empty.
+    A ``loaded`` one is in the live table itself, which was empty; where that was truncated in this transaction, rows
+    are written ``as_old``.
     """
 
     index: int
     table: Table
     columns: tuple[StagedColumn, ...]
     loaded: bool = False
+    as_old: bool = False
 
     @property
     def name(self) -> str:
@@ -57,9 +69,11 @@ class Stage:
         return qualified(self.table) if self.loaded else f"pg_temp.{quote(self.name)}"
 
     @property
-    def place(self) -> tuple[str, str]:
-        """Namespace and name of the table that the rows are copied into."""
-        return (self.table.namespace, self.table.name) if self.loaded else ("pg_temp", self.name)
+    def place(self) -> Place:
+        """The table that the rows are copied into."""
+        if self.loaded:
+            return Place(self.table.namespace, self.table.name, self.as_old)
+        return Place("pg_temp", self.name)
 
     @property
     def written(self) -> tuple[str, ...]:
@@ -91,14 +105,15 @@ async def create_text_stage(connection: asyncpg.Connection, name: str, columns: 
 
 
 async def copy_rows(
-    connection: asyncpg.Connection, place: tuple[str, str], columns: Sequence[str], blocks: AsyncIterator[bytes]
+    connection: asyncpg.Connection, place: Place, columns: Sequence[str], blocks: AsyncIterator[bytes]
 ) -> int:
-    """Copy blocks of COPY text into the table of this namespace and name; returns the number of rows.
+    """Copy blocks of COPY text into the table; returns the number of rows.
 
     After an error the connection is of no use but to be terminated.
     """
-    namespace, name = place
-    status = await connection.copy_to_table(name, schema_name=namespace, columns=list(columns), source=blocks)
+    status = await connection.copy_to_table(
+        place.name, schema_name=place.namespace, columns=list(columns), source=blocks, freeze=place.as_old or None
+    )
     return int(status.rpartition(" ")[2])
 
 

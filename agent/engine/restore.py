@@ -7,7 +7,7 @@ been read to its seal, and nothing stays unless everything was written as planne
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import monotonic
 
@@ -172,7 +172,8 @@ async def _restore(wanted: _Wanted, earlier: Earlier | None, *, may_load: bool) 
         if rebuild is not None:
             earlier = None
         unpack = await _sieves(connection, source, target, earlier)
-        work = await _stage(connection, wanted, target, rebuild.tables if rebuild is not None else (), unpack)
+        loaded = {name: name in rebuild.anew for name in rebuild.tables} if rebuild is not None else None
+        work = await _stage(connection, wanted, target, loaded, unpack)
         if rebuild is None:
             progress(Step("waiting for the platform"))
             await hold_tables(connection, [*work.tables, *target.queues])
@@ -251,7 +252,7 @@ async def _stage(
     connection: Connection,
     wanted: _Wanted,
     target: _Target,
-    loaded: Collection[str] = (),
+    loaded: Mapping[str, bool] | None = None,
     unpack: Mapping[int, Unpack] | None = None,
 ) -> Work:
     schema, classification, selection = target.schema, target.classification, target.selection

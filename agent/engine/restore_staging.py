@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from agent.database.staging import (
+    Place,
     Stage,
     StagedColumn,
     copy_rows,
@@ -62,11 +63,11 @@ async def stage_entries(
     schema: Schema,
     selection: Selection,
     progress: Progress,
-    loaded: Collection[str] = (),
+    loaded: Mapping[str, bool] | None = None,
     sieves: Mapping[int, Unpack] | None = None,
 ) -> Staged:
-    """The selected entries in temporary tables, or in the live tables ``loaded``, once the whole bundle has been read
-    to its seal.
+    """The selected entries in temporary tables, or in the live tables ``loaded`` (by name, with whether rows may be
+    written as old ones), once the whole bundle has been read to its seal.
 
     ``sieves`` unpack frames of their entries to the rows that may differ from those here. Memory stays within a few
     frames. Raises ``SchemaDrift`` with every problem of every table, and what ``source`` raises. After an error the
@@ -74,15 +75,12 @@ async def stage_entries(
     """
     manifest = source.manifest
     fits = {chosen.index: column_fits(chosen.entry, chosen.table, manifest, schema) for chosen in selection.entries}
-    stages = {
-        chosen.index: _stage(chosen, fits[chosen.index], loaded=chosen.table.name in loaded)
-        for chosen in selection.entries
-    }
+    stages = {chosen.index: _stage(chosen, fits[chosen.index], loaded or {}) for chosen in selection.entries}
     sieves = sieves or {}
     await create_stages(connection, (stage for index, stage in stages.items() if index not in sieves))
     known: set[int] = set()
 
-    async def place_of(index: int) -> tuple[str, str]:
+    async def place_of(index: int) -> Place:
         known.discard(index)
         if index in sieves:
             await create_stages(connection, (stages[index],))
@@ -106,9 +104,10 @@ async def stage_entries(
     return Staged(stages, content, frozenset(sieves), frozenset(known))
 
 
-def _stage(chosen: Selected, fits: tuple[ColumnFit, ...], *, loaded: bool) -> Stage:
+def _stage(chosen: Selected, fits: tuple[ColumnFit, ...], loaded: Mapping[str, bool]) -> Stage:
     columns = tuple(StagedColumn(fit.name, fit.known, fit.fit) for fit in fits)
-    return Stage(chosen.index, chosen.table, columns, loaded)
+    name = chosen.table.name
+    return Stage(chosen.index, chosen.table, columns, name in loaded, loaded.get(name, False))
 
 
 async def copy_entries(
@@ -120,8 +119,8 @@ async def copy_entries(
     Raises what ``source`` raises. After an error the connection is to be terminated.
     """
 
-    async def place_of(index: int) -> tuple[str, str]:
-        return places[index]
+    async def place_of(index: int) -> Place:
+        return Place(*places[index])
 
     return await _copy_entries(connection, source, set(places), place_of, {}, progress)
 
@@ -130,7 +129,7 @@ async def _copy_entries(
     connection: Connection,
     source: BundleSource,
     wanted: set[int],
-    place_of: Callable[[int], Awaitable[tuple[str, str]]],
+    place_of: Callable[[int], Awaitable[Place]],
     sieves: Mapping[int, Unpack],
     progress: Progress,
 ) -> str:
@@ -151,7 +150,7 @@ async def _fill(
     connection: Connection,
     manifest: Manifest,
     index: int,
-    place_of: Callable[[int], Awaitable[tuple[str, str]]],
+    place_of: Callable[[int], Awaitable[Place]],
     feed: _Feed,
     progress: Progress,
 ) -> None:

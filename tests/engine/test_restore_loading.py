@@ -269,6 +269,56 @@ async def test_keys_are_built_while_the_undo_bundle_is_written(
     assert await shape(target) == declared
 
 
+NOTES = """
+CREATE TABLE notes (id text PRIMARY KEY, "saleId" text REFERENCES sales);
+COMMENT ON CONSTRAINT "notes_saleId_fkey" ON notes IS 'why';
+"""
+
+
+@pytest.mark.parametrize(
+    ("odd", "anew"),
+    [("", {"sales", "lines"}), ("REVOKE TRUNCATE ON lines FROM CURRENT_USER", {"sales"}), (NOTES, {"lines"})],
+    ids=["as usual", "no right to", "a foreign key that stays"],
+)
+async def test_rows_are_old_ones_where_their_table_can_be_truncated(
+    laptop: Any, odd: str, anew: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No vacuum has to look at them afterwards, and hold the table, which the next restore would wait for."""
+    source = await laptop(SHOP + ROWS + (NOTES if odd == NOTES else ""))
+    staged, loaded = [await laptop(SHOP + odd, node=KITCHEN, businesses=NO_BUSINESSES) for _ in range(2)]
+    state = (
+        "SELECT relname, relfilenode, relallvisible = relpages AND relpages > 0 AS old FROM pg_class WHERE relname IN"
+    )
+    state += " ('sales', 'lines') ORDER BY 1"
+    before = await loaded.fetch(state)
+    seen = await both_ways(monkeypatch, source, staged, loaded, tmp_path, undone=False)
+    assert seen.loaded
+    after = await loaded.fetch(state)
+    assert {one["relname"] for one, two in zip(before, after, strict=True) if one[1] != two[1]} == anew
+    assert {each["relname"] for each in after if each["old"]} == anew
+
+
+async def test_whoever_began_before_a_load_sees_its_rows_whole_or_not_at_all(
+    laptop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = await laptop(SHOP + ROWS), await laptop(SHOP, node=KITCHEN, businesses=NO_BUSINESSES)
+    bundle, seen = await source.bundle(Kind.FULL), Seen()
+    load_from(monkeypatch, 1)
+    counts = (
+        "SELECT (SELECT count(*) FROM sales), (SELECT count(*) FROM lines), (SELECT count(*) FROM lines WHERE id > 0)"
+    )
+    async with target.database.connect() as plain, target.database.connect() as strict:
+        await plain.execute("BEGIN; SELECT")
+        await strict.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM pg_class")
+        await target.restore(bundle, progress=seen)
+        assert seen.loaded
+        # It has looked into none of these tables, or the load would have waited: it sees each in one state.
+        assert tuple(await plain.fetchrow(counts)) == tuple(await strict.fetchrow(counts)) == (40, 90, 90)
+        await strict.execute("UPDATE lines SET body = 'mine' WHERE id = 1; COMMIT")
+    assert await target.value("SELECT count(*) FROM lines WHERE body = 'mine'") == 1
+    assert tuple((await target.fetch(counts))[0]) == (40, 90, 90)
+
+
 async def test_others_wait_and_see_nothing_half_done(laptop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     source, target = await laptop(SHOP + ROWS), await laptop(SHOP, node=KITCHEN, businesses=NO_BUSINESSES)
     bundle = await source.bundle(Kind.FULL)
