@@ -83,6 +83,7 @@ class Scope:
     ``lines`` counts the lines of each table in the scope table; ``begun_rows`` the rows without a line, of the tables
     of which that is known already. ``references`` are those columns of which the walk has kept the values that rows
     without a line have, under a number: each value once, and of all that is left out where nearly everything is in.
+    ``all_own`` are tables of which the walk found no row that is not own, so that it did not look who refers to them.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class Scope:
         self.lines: Counter[str] = Counter()
         self.begun_rows: dict[str, int] = {}
         self.references: dict[tuple[str, tuple[str, ...]], int] = {}
+        self.all_own: frozenset[str] = frozenset()
         self._places = {name: place for place, name in enumerate(rules.tables)}
 
     def scoped(self, table: str) -> bool:

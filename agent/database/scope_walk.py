@@ -7,6 +7,7 @@ Then each round follows the edges whose source gained rows in the last.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 import asyncpg
@@ -22,6 +23,8 @@ _ANALYZE_FROM = 1000
 _AT_ONCE = 8
 # Of more values than this the gate asks the rows again: to keep them costs more.
 _KEPT_VALUES = 50_000
+# Whether a table has rows that are not own is asked where this many rows, and twice as many as it has, refer to it.
+_MANY_REFERRING = 20_000
 
 
 async def fill_business_scope(connection: asyncpg.Connection, scope: Scope) -> None:
@@ -74,6 +77,8 @@ class _Walk:
         scope = self._scope
         travels = [edge for edge in travels if scope.scoped(edge.child)]
         needs = [edge for edge in needs if scope.scoped(edge.parent)]
+        scope.all_own = await self._all_own(needs)
+        needs = [edge for edge in needs if edge.parent not in scope.all_own]
         self._round = 1
         statements = []
         for travel in travels:
@@ -95,6 +100,24 @@ class _Walk:
                 if need.child in gained and (source := self._last_round(need.child, "c")):
                     statements.append(self._needed_by(need, source))
             gained, bringing = await self._gain(statements)
+
+    async def _all_own(self, needs: Iterable[NeedEdge]) -> frozenset[str]:
+        """Tables that many rows refer to and that have no row but own ones: whatever refers to them finds a row that is
+        in. In a database of one business they are most tables, and so its large ones need not be looked through.
+        """
+        scope = self._scope
+        if scope.ownership.all_but:
+            return frozenset()
+        referring: Counter[str] = Counter()
+        for edge in needs:
+            if not (scope.scoped(edge.child) and scope.ownership.settles(edge)):
+                referring[edge.parent] += scope.schema.tables[edge.child].estimated_rows
+        asked = {}
+        for table, rows in referring.items():
+            own, found = scope.own(table, "t"), scope.schema.tables[table]
+            if own != NEVER and rows >= max(_MANY_REFERRING, 2 * found.estimated_rows):
+                asked[table] = f"EXISTS (SELECT FROM {qualified(found)} t WHERE NOT {own})"
+        return frozenset(table for table, others in (await scalars(self._connection, asked)).items() if not others)
 
     async def _gain(self, statements: Sequence[str]) -> tuple[set[str], set[str]]:
         """Run the statements of a round: the tables that gained lines or better ones, and those that gained others than
@@ -244,12 +267,6 @@ class _Walk:
             "ON CONFLICT (place, tid, oid) DO UPDATE SET how = excluded.how, round = excluded.round "
             "WHERE excluded.how < kept.how"
         )
-
-    async def _add(self, table: str, insert: str) -> bool:
-        rows = int((await self._connection.execute(insert)).rpartition(" ")[2])
-        self._scope.lines[table] += rows
-        self._grown += rows
-        return rows > 0
 
     async def _analyze(self) -> None:
         # Without statistics the planner takes the lines of a table for a handful and walks them in nested loops.

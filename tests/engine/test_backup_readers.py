@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from agent.database import pages, untouched
+from agent.database import pages, scope_walk, untouched
 from agent.database.errors import ConnectionLost
 from agent.database.export import copy_blocks
 from agent.database.readers import export_snapshot
@@ -301,3 +301,38 @@ async def test_a_walk_that_forgets_a_row_is_caught(
     with pytest.raises(GateFailed, match=r"lines\.nextId: 1 row refer to rows of drawings that are not included"):
         await backup(shop.dsn, load_catalogue(), request_, origin(), sink, now=lambda: NOW)
     assert not sink.opened
+
+
+async def test_a_walk_that_takes_a_table_for_its_own_is_caught(shop: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the walk did not look at since nothing could be outside is told by the gate from the rows themselves."""
+
+    async def mistaken(_walk: object, _needs: object) -> frozenset[str]:
+        return frozenset({"drawings"})
+
+    monkeypatch.setattr("agent.database.scope_walk._Walk._all_own", mistaken)
+    sink = MemorySink()
+    with pytest.raises(GateFailed, match=r"lines\.nextId: 20 rows refer to rows of drawings that are not included"):
+        await backup(shop.dsn, load_catalogue(), REQUESTS[1], origin(), sink, now=lambda: NOW)
+    assert not sink.opened
+
+
+async def test_the_only_business_is_found_without_looking_through_its_large_tables(
+    shop: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with shop.connect() as connection:
+        await connection.execute("DELETE FROM lines WHERE id::int % 3 > 0")
+        await connection.execute('UPDATE lines SET "nextId" = NULL WHERE "nextId"::int % 3 > 0')
+        await connection.execute("DELETE FROM drawings WHERE \"businessId\" <> 'b1'")
+        await connection.execute("INSERT INTO lines SELECT 'x' || n, 3, 6 FROM generate_series(1, 4000) n; ANALYZE")
+    found: list[frozenset[str]] = []
+
+    async def seen(snapshot: Snapshot, scope: Scope, kind: Kind) -> None:
+        await fill_scope(snapshot, scope, kind)
+        found.append(scope.all_own)
+
+    monkeypatch.setattr("agent.engine.backup.fill_scope", seen)
+    monkeypatch.setattr(scope_walk, "_MANY_REFERRING", 1000)
+    looked = await made(shop.dsn, REQUESTS[0])
+    monkeypatch.setattr(scope_walk, "_MANY_REFERRING", 1_000_000)
+    assert await made(shop.dsn, REQUESTS[0]) == looked
+    assert found == [frozenset({"drawings"}), frozenset()]
