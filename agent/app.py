@@ -10,7 +10,7 @@ import agent.aiohttp_lean  # noqa: F401 - before anything else imports aiohttp
 from agent.config import load_early
 from agent.home import Home
 from agent.log import get_logger, setup
-from agent.operations.deliveries import serve_outbox
+from agent.operations.posting import serve_outbox
 from agent.operations.serve import serving, wait_for_setup
 from agent.operations.workspace import Workspace
 from agent.schedule.runner import Runner

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from agent.engine.progress import BYTES, Progress, Step, silent
 from agent.operations.errors import OperationError
-from agent.operations.look import find_bundle
 from agent.operations.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -56,6 +55,8 @@ async def brought(workspace: Workspace, text: str, *, progress: Progress = silen
     here = await asyncio.to_thread(os.path.exists, text)
     address = None if here else split_address(text, workspace.config.delivery)
     if address is None:
+        from agent.operations.look import find_bundle
+
         yield await find_bundle(workspace, text)
         return
     place, name = address

@@ -16,20 +16,17 @@ from agent.delivery.outbox import WAITING, Job, Outbox
 from agent.delivery.places import find_place, open_place
 from agent.engine.progress import BYTES, Progress, Step, silent
 from agent.log import get_logger
-from agent.operations.bringing import clear_brought
 from agent.operations.errors import OperationError
 from agent.operations.inspect import inspect_bundle
 from agent.operations.keys import NoRecipient, recipients_for
 from agent.operations.passphrases import check
+from agent.operations.posting import outbox
 from agent.operations.workspace import Workspace, utc_now
 from agent.reading import size_of
 from agent.sealing.age import SUFFIX, Lock, is_sealed, seal_file
 from protocol.manifest import Manifest
 
 log = get_logger(__name__)
-
-POLL_SECONDS = 5.0
-SWEEP_SECONDS = 3600.0
 
 
 class DamagedBundle(OperationError):
@@ -70,11 +67,6 @@ class DeliveryDone:
             "proof": found.proof if found else None,
             "already": found.already if found else False,
         }
-
-
-def outbox(workspace: Workspace) -> Outbox:
-    """The queue of this data folder."""
-    return Outbox(workspace.home.state / "outbox")
 
 
 async def queue_delivery(
@@ -242,34 +234,6 @@ def _joined(record: BackupRecord, addresses: str) -> str:
     """All addresses that have it, each once."""
     before = record.emailed_to.split(", ") if record.emailed_to else []
     return ", ".join(dict.fromkeys([*before, *addresses.split(", ")]))
-
-
-async def serve_outbox(workspace: Workspace) -> None:
-    """The running agent's part: work the queue off, until cancelled. One delivery at a time."""
-    box = outbox(workspace)
-    swept = 0.0
-    clock = asyncio.get_running_loop().time
-    while True:
-        try:
-            if clock() - swept > SWEEP_SECONDS or not swept:
-                swept = clock()
-                await asyncio.to_thread(box.sweep, utc_now())
-                await asyncio.to_thread(clear_brought, workspace)
-            for job in await asyncio.to_thread(box.due, utc_now()):
-                await _serve_one(workspace, job)
-        except Exception:
-            log.exception("the queue of deliveries")
-        await asyncio.sleep(POLL_SECONDS)
-
-
-async def _serve_one(workspace: Workspace, job: Job) -> None:
-    try:
-        async with workspace.history() as history:
-            await hand_over(workspace, history, job)
-    except (DeliveryError, OperationError) as error:
-        log.debug("delivery waits", id=job.id, reason=error.code)
-    else:
-        log.info("delivered", id=job.id, kind=job.kind, bytes=job.size)
 
 
 async def retry(workspace: Workspace, text: str) -> Job:

@@ -15,7 +15,7 @@ from agent.operations.backups import make_backup
 from agent.operations.errors import OperationError
 from agent.operations.look import businesses, businesses_here
 from agent.operations.marking import Marker
-from agent.operations.rights import NotAllowed, may_see, require, require_pull
+from agent.operations.rights import may_see, require, require_compare, require_pull
 from agent.operations.trusting import require_source
 from agent.operations.workspace import Workspace, utc_now
 from agent.peers.handler import Peer, Prepared, Report
@@ -135,8 +135,7 @@ class Giving:
 
     def require_compare(self, peer: Peer, business: str) -> None:
         """Raise :class:`NotAllowed` unless the peer may know what is in this business."""
-        if not may_see(peer.limits, self._own_limits(), business):
-            raise NotAllowed(f"{peer.name} may not compare this business: the shop's admin has limited it.")
+        require_compare(peer.name, peer.limits, self._own_limits(), business)
 
     def _own_limits(self) -> Limits:
         return self._workspace.store.roster().require(self._own_node).limits

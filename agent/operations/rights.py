@@ -46,3 +46,9 @@ def may_see(one: Limits, other: Limits, business: str) -> bool:
     takes = one.allows(Right.TAKE, business) and other.allows(Right.GIVE, business)
     offers = one.allows(Right.OFFER, business) and other.allows(Right.TAKE, business)
     return takes or offers
+
+
+def require_compare(name: str, asking: Limits, own: Limits, business: str) -> None:
+    """Raise :class:`NotAllowed` unless the device ``name`` may know what is in this business here."""
+    if not may_see(asking, own, business):
+        raise NotAllowed(f"{name} may not compare this business: the shop's admin has limited it.")

@@ -9,8 +9,8 @@ from functools import partial
 
 from agent.home import Home
 from agent.log import get_logger
+from agent.operations.attending import Attending
 from agent.operations.network import DEFAULT_PORT, Network, interfaces, network, throttle, whereabouts
-from agent.operations.receive import Reception
 from agent.operations.renewing import keep_certificate
 from agent.operations.shops import serve_invitations
 from agent.operations.standing import keep_standing
@@ -70,9 +70,9 @@ async def serving(workspace: Workspace) -> AsyncIterator[PeerServer]:
         clashed.set()
 
     async with workspace.history() as history:
-        reception = Reception(workspace, history)
-        await reception.tidy()
-        server = await _listen(workspace, reception, TrustDesk(workspace, history))
+        attending = Attending(workspace, history)
+        await attending.tidy()
+        server = await _listen(workspace, attending, TrustDesk(workspace, history))
         await asyncio.to_thread(note_port, workspace.home, server.port)
         try:
             discovery: Discovery | None = Discovery(
@@ -87,16 +87,15 @@ async def serving(workspace: Workspace) -> AsyncIterator[PeerServer]:
                 discovery = None
             try:
                 async with network(workspace, discovery=discovery) as net, asyncio.TaskGroup() as tasks:
-                    reception.hear = net.directory.hear
+                    attending.hear = net.directory.hear
                     background = [
                         tasks.create_task(_keep_roster(workspace, net, news)),
                         tasks.create_task(serve_invitations(workspace, discovery)),
-                        tasks.create_task(_keep_clean(reception)),
+                        tasks.create_task(_keep_clean(attending)),
                         tasks.create_task(keep_certificate(workspace, net, server)),
                         tasks.create_task(_watch_own_name(workspace, net, clashed)),
-                        tasks.create_task(reception.arrivals.watch()),
                         tasks.create_task(keep_standing(workspace, server)),
-                        tasks.create_task(reception.go_on()),
+                        tasks.create_task(attending.go_on()),
                     ]
                     log.info(
                         "ready",
@@ -112,16 +111,16 @@ async def serving(workspace: Workspace) -> AsyncIterator[PeerServer]:
                     await discovery.close()
         finally:
             await server.close()
-            await reception.close()
+            await attending.close()
 
 
-async def _listen(workspace: Workspace, reception: Reception, trust: TrustDesk) -> PeerServer:
+async def _listen(workspace: Workspace, attending: Attending, trust: TrustDesk) -> PeerServer:
     """A server on the configured port; where the usual port is taken (several agents on one machine), on any."""
     config = workspace.config
     make = partial(
         PeerServer,
         workspace.store,
-        reception,
+        attending,
         host=config.listen,
         trust=trust,
         clones=workspace.clones,
@@ -186,7 +185,7 @@ async def _watch_own_name(workspace: Workspace, net: Network, clashed: asyncio.E
             pass
 
 
-async def _keep_clean(reception: Reception) -> None:
+async def _keep_clean(attending: Attending) -> None:
     while True:
         await asyncio.sleep(CLEAN_SECONDS)
-        await reception.tidy()
+        await attending.tidy()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 
 from agent.archive.history import History
 from agent.log import get_logger
 from agent.operations import requests
 from agent.operations.errors import Declined
-from agent.operations.governing import keep_shared
 from agent.operations.requests import Requests
 from agent.operations.rights import NotAllowed
 from agent.operations.workspace import Workspace
@@ -50,7 +50,9 @@ class TrustDesk:
 
     async def take_authority(self, peer: Peer, sealed: bytes) -> None:
         """Lay it down until `backroom authority accept`."""
-        await keep_shared(self._workspace, peer, sealed)
+        # Seldom asked for, and with much that it works with.
+        governing = await asyncio.to_thread(importlib.import_module, "agent.operations.governing")
+        await governing.keep_shared(self._workspace, peer, sealed)
         log.warning("authority shared with this laptop", peer=peer.name, next="backroom authority accept")
 
     async def backups(self, peer: Peer, source: str) -> BackupList:

@@ -77,6 +77,7 @@ async def test_a_command_imports_no_library_that_it_does_not_use(command: str, h
 def test_an_agent_that_is_idle_has_not_imported_what_it_may_never_need() -> None:
     seldom = {"aiosmtplib", "alembic", "obstore", "prometheus_client", "smbclient", "spake2", "sqlalchemy"}
     seldom |= {"agent.web.api.app", "agent.web.pages", "jinja2", "protocol.platform_json", "rich"}
+    seldom |= {"agent.database", "agent.operations.receive", "agent.operations.deliveries", "asyncpg", "pyrage"}
     code = f"""if True:
         import sys, agent.app
         from agent.log import get_logger

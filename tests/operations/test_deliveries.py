@@ -18,7 +18,7 @@ from agent.config_delivery import DeliverySettings
 from agent.delivery.errors import BadPlaceError, NoSuchJobError, TooLargeError
 from agent.delivery.outbox import FAILED, GIVE_UP, STEPS, WAITING, Outbox
 from agent.home import Home
-from agent.operations import deliveries
+from agent.operations import posting
 from agent.operations.deliveries import (
     Busy,
     DamagedBundle,
@@ -28,14 +28,13 @@ from agent.operations.deliveries import (
     deliver,
     drop,
     hand_over,
-    outbox,
     queue_delivery,
     remove_place,
     retry,
-    serve_outbox,
 )
 from agent.operations.inspect import inspect_bundle
 from agent.operations.keys import add_recipient, make_recovery_key, prove_recovery_key, remove_recipient, show, unlock
+from agent.operations.posting import outbox, serve_outbox
 from agent.operations.workspace import Workspace, utc_now
 from agent.sealing.age import identities_in, is_sealed, new_identity
 from agent.sealing.errors import KeyNeededError, WeakPassphraseError, WrongPassphraseError
@@ -207,7 +206,7 @@ async def test_waits_over_restarts_and_is_worked_off_by_the_agent_without_a_copy
     assert [each.id for each in outbox(again).jobs()] == [job.id]
     nas.mkdir()
     await retry(again, job.id[:4])
-    monkeypatch.setattr(deliveries, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(posting, "POLL_SECONDS", 0.05)
     serving = asyncio.create_task(serve_outbox(again))
     async with asyncio.timeout(10):
         while outbox(again).jobs():

@@ -174,7 +174,7 @@ async def files(session: Session, place: str) -> None:
 @command(name="queue")
 async def queued(session: Session) -> None:
     """List the deliveries that wait or failed."""
-    from agent.operations.deliveries import outbox
+    from agent.operations.posting import outbox
     from agent.operations.workspace import Workspace
 
     jobs = await asyncio.to_thread(outbox(Workspace(session.home)).jobs)

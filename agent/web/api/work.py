@@ -17,7 +17,7 @@ from agent.engine.backup import BackupRequest
 from agent.engine.bundle_file import VerifiedBundle
 from agent.engine.plan import RestorePlan
 from agent.engine.progress import Progress, silent
-from agent.operations import bringing, deliveries, devices, look, pulling, restores, status, transfers
+from agent.operations import bringing, deliveries, devices, look, posting, pulling, restores, status, transfers
 from agent.operations.backups import BackupMade, make_backup
 from agent.operations.keys import Ask
 from agent.operations.workspace import Workspace, utc_now
@@ -64,7 +64,7 @@ async def see_places(workspace: Workspace, asked: models.Nothing) -> Any:
 
 
 async def see_queue(workspace: Workspace, asked: models.Nothing) -> Any:
-    jobs = await asyncio.to_thread(deliveries.outbox(workspace).jobs)
+    jobs = await asyncio.to_thread(posting.outbox(workspace).jobs)
     return [each.public() for each in jobs]
 
 

@@ -18,7 +18,7 @@ from agent.config_delivery import DeliverySettings
 from agent.delivery.base import Kept
 from agent.delivery.errors import BadPlaceError
 from agent.engine.progress import Progress
-from agent.operations import deliveries
+from agent.operations import deliveries, posting
 from agent.operations.bringing import brought, files_at, written
 from agent.operations.taking_in import take_in
 from agent.web.pages.errors import BadField, Missing, NeedsPassphrase, PageError
@@ -62,7 +62,7 @@ async def _page(
     workspace = fresh(request)
     context = {
         "places": workspace.config.delivery,
-        "waiting": await asyncio.to_thread(deliveries.outbox(workspace).jobs),
+        "waiting": await asyncio.to_thread(posting.outbox(workspace).jobs),
         "kinds": KINDS,
         "securities": SECURITY,
         "form": form,
@@ -166,7 +166,7 @@ async def change_waiting(request: web.Request) -> web.StreamResponse:
     if await field(request, "act") == "drop":
         await deliveries.drop(workspace, job_id)
         raise to("/deliveries")
-    waiting = await asyncio.to_thread(deliveries.outbox(workspace).find, job_id)
+    waiting = await asyncio.to_thread(posting.outbox(workspace).find, job_id)
 
     async def work(progress: Progress) -> Any:
         async with workspace.history() as history:
