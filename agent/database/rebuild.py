@@ -7,6 +7,7 @@ place: it is then kept up row by row, as always.
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import asyncpg
 from agent.database.names import qualified
 from agent.tables.schema import Table
 
-# For sorting the rows of an index; its workers share it.
+# For sorting the rows of an index, whose workers share it, and for the rows that a foreign key refers to.
 _MEMORY = "128MB"
 
 
@@ -82,14 +83,18 @@ ORDER BY t.relname, NOT i.indisprimary, x.relname
 
 @dataclass(frozen=True, slots=True)
 class Rebuild:
-    """What to take down for loading ``tables``, and to put up again: statements, in order, each with the name of its
-    table. ``touched`` are the names of all tables that must be held for it alone. The tables ``anew`` are truncated
-    with it, so that rows can be written to them as old ones (:func:`agent.database.staging.copy_rows`)."""
+    """What to take down for loading ``tables``, and to put up again, ``indexes`` first and then the foreign keys
+    (``references``): statements, in order, each with the name of its table.
+
+    ``touched`` are the names of all tables that must be held for it alone. The tables ``anew`` are truncated, too, so
+    that rows can be written to them as old ones (:func:`agent.database.staging.copy_rows`).
+    """
 
     tables: frozenset[str]
     touched: frozenset[str]
     down: tuple[tuple[str, str], ...]
-    up: tuple[tuple[str, str], ...]
+    indexes: tuple[tuple[str, str], ...]
+    references: tuple[tuple[str, str], ...]
     anew: frozenset[str] = frozenset()
 
 
@@ -99,7 +104,7 @@ async def survey(connection: asyncpg.Connection, candidates: Sequence[Table], wr
     ``written`` are all tables that the transaction writes to: where something listens to what is done to one of them,
     no table is loaded so. Takes nothing down yet.
     """
-    nothing = Rebuild(frozenset(), frozenset(), (), ())
+    nothing = Rebuild(frozenset(), frozenset(), (), (), ())
     if await connection.fetchval(_LISTENERS, [qualified(table) for table in written]):
         return nothing
     names = [qualified(table) for table in candidates]
@@ -126,10 +131,8 @@ async def survey(connection: asyncpg.Connection, candidates: Sequence[Table], wr
             *((row["table_name"], _drop_index(row)) for row in indexes),
             *((qualified(table), f"TRUNCATE ONLY {qualified(table)}") for table in anew),
         ),
-        up=(
-            *((row["table_name"], _add_index(row)) for row in indexes),
-            *_add_all((row["child_name"], row["name"], row["definition"]) for row in dropped),
-        ),
+        indexes=tuple((row["table_name"], _add_index(row)) for row in indexes),
+        references=tuple(_add_all((row["child_name"], row["name"], row["definition"]) for row in dropped)),
         anew=frozenset(table.name for table in anew),
     )
 
@@ -143,7 +146,7 @@ async def survey_references(
     the rows that have gone included. Made again, a foreign key looks at all rows once. Takes nothing down yet.
     """
     if await connection.fetchval(_LISTENERS, [qualified(table) for table in written]):
-        return Rebuild(frozenset(), frozenset(), (), ())
+        return Rebuild(frozenset(), frozenset(), (), (), ())
     found = {row["oid"] for row in await connection.fetch(_LOADABLE, [qualified(table) for table in parents])}
     names = {qualified(table) for table in children}
     dropped = [
@@ -155,7 +158,8 @@ async def survey_references(
         tables=frozenset(),
         touched=frozenset(name for row in dropped for name in (row["child_name"], row["parent_name"])),
         down=tuple((row["child_name"], _drop(row["child_name"], row["name"])) for row in dropped),
-        up=tuple(_add_all((row["child_name"], row["name"], row["definition"]) for row in dropped)),
+        indexes=(),
+        references=tuple(_add_all((row["child_name"], row["name"], row["definition"]) for row in dropped)),
     )
 
 
@@ -164,10 +168,28 @@ async def take_down(connection: asyncpg.Connection, rebuild: Rebuild) -> None:
     await connection.execute("; ".join(statement for _, statement in rebuild.down))
 
 
-async def put_up(connection: asyncpg.Connection, rebuild: Rebuild, told: Callable[[str], None]) -> None:
-    """Make everything again, as it was; ``told`` hears of the tables. Raises what a row breaks."""
+async def build_indexes(connection: asyncpg.Connection, rebuild: Rebuild, told: Callable[[str], None]) -> None:
+    """Make the indexes again, and the keys that they are of, as they were; ``told`` hears of the tables. Raises what a
+    row breaks."""
+    # Where the database is, as usual, on this machine: a worker more than there are processors only gets in the way.
+    await connection.execute(
+        "SELECT set_config(name, least(setting::int, $1)::text, true) FROM pg_settings "
+        "WHERE name = 'max_parallel_maintenance_workers'",
+        max(0, (os.cpu_count() or 1) - 1),
+    )
+    await _put_up(connection, rebuild.indexes, told)
+
+
+async def add_references(connection: asyncpg.Connection, rebuild: Rebuild, told: Callable[[str], None]) -> None:
+    """Make the foreign keys again; like :func:`build_indexes`, and after it."""
+    await _put_up(connection, rebuild.references, told)
+
+
+async def _put_up(
+    connection: asyncpg.Connection, statements: Iterable[tuple[str, str]], told: Callable[[str], None]
+) -> None:
     await connection.execute(f"SET LOCAL maintenance_work_mem = '{_MEMORY}'")
-    for name, statement in rebuild.up:
+    for name, statement in statements:
         told(name)
         await connection.execute(statement)
 

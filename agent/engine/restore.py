@@ -13,7 +13,7 @@ from time import monotonic
 
 from agent.database.exclusive import hold_tables, one_at_a_time
 from agent.database.merge import Conflicts
-from agent.database.rebuild import put_up, take_down
+from agent.database.rebuild import add_references, build_indexes, take_down
 from agent.database.reflect import reflect
 from agent.database.transaction import Connection, Isolation, commit_surely, open_transaction, transaction_id
 from agent.database.undo import Recorder
@@ -196,13 +196,18 @@ async def _restore(wanted: _Wanted, earlier: Earlier | None, *, may_load: bool) 
         await dequeue(work, plan, recorder)
         sequences = await write(work, plan)
 
-        async def build() -> None:
-            if rebuild is not None:
-                await put_up(connection, rebuild, lambda name: progress(Step("building indexes", what=name)))
+        def building(name: str) -> None:
+            progress(Step("building indexes", what=name))
 
+        async def check_references() -> None:
+            if rebuild is not None:
+                await add_references(connection, rebuild, building)
+
+        if rebuild is not None:
+            await build_indexes(connection, rebuild, building)
         undo = None
         if wanted.keeper is None:
-            await build()
+            await check_references()
         else:
             progress(Step("keeping the rows as they were"))
             undo = await write_undo(
@@ -215,7 +220,7 @@ async def _restore(wanted: _Wanted, earlier: Earlier | None, *, may_load: bool) 
                 as_in_bundle(work, plan),
                 business=source.manifest.business,
                 server_version=source.manifest.server_version,
-                meanwhile=build,
+                meanwhile=check_references,
             )
         known = await remember(connection, work, all_here(work, plan), earlier) if plan.totals.changes else None
         progress(Step("committing"))

@@ -12,7 +12,7 @@ from typing import Any
 
 from agent.database.exclusive import hold_tables, one_at_a_time
 from agent.database.names import quote
-from agent.database.rebuild import put_up, take_down
+from agent.database.rebuild import add_references, take_down
 from agent.database.reflect import reflect
 from agent.database.transaction import Connection, Isolation, commit_surely, open_transaction, transaction_id
 from agent.database.undo import WHAT, Change, Recorder, undo_columns
@@ -173,7 +173,7 @@ async def undo(
         if rebuild is not None:
             # A foreign key cannot be made while another one that is deferred has yet to look at rows of its table.
             await connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
-            await put_up(connection, rebuild, lambda name: progress(Step("checking references", what=name)))
+            await add_references(connection, rebuild, lambda name: progress(Step("checking references", what=name)))
         manifest = await write_undo(
             recorder,
             connection,
