@@ -1,8 +1,9 @@
-"""Reading the live schema from PostgreSQL's catalog (DESIGN section 3): seven queries, however many tables."""
+"""Reading the live schema from PostgreSQL's catalog (DESIGN section 3): six queries, however many tables."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass
 
 import asyncpg
 
@@ -89,20 +90,45 @@ WHERE t.oid = ANY($1::oid[])
 _ACTIONS = {"a": "no action", "r": "restrict", "c": "cascade", "n": "set null", "d": "set default"}
 
 
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """What the server's catalog says of tables, as rows: two that are equal are of one schema."""
+
+    tables: list[asyncpg.Record]
+    columns: list[asyncpg.Record]
+    enums: list[asyncpg.Record]
+    sequences: list[asyncpg.Record]
+    keys: list[asyncpg.Record]
+    foreign_keys: list[asyncpg.Record]
+
+
 async def reflect(connection: asyncpg.Connection) -> Schema:
     """The schema of all tables that the ``search_path`` shows, in the current snapshot if there is one."""
+    return schema_of(await read_catalog(connection))
+
+
+async def read_catalog(connection: asyncpg.Connection) -> Catalog:
+    """The catalog's rows of all tables that the ``search_path`` shows, in the current snapshot if there is one."""
     tables = await connection.fetch(_TABLES)
     oids = [row["oid"] for row in tables]
-    names = {row["oid"]: row["name"] for row in tables}
+    columns = await connection.fetch(_COLUMNS, oids)
+    return Catalog(
+        tables,
+        columns,
+        await connection.fetch(_ENUMS, sorted({row["enum"] for row in columns if row["enum"]})),
+        await connection.fetch(_SEQUENCES, oids),
+        await connection.fetch(_KEYS, oids),
+        await connection.fetch(_FOREIGN_KEYS, oids),
+    )
 
-    described = await connection.fetch(_COLUMNS, oids)
-    enums = {
-        row["oid"]: (row["name"], tuple(row["labels"]))
-        for row in await connection.fetch(_ENUMS, sorted({row["enum"] for row in described if row["enum"]}))
-    }
-    sequences = {(row["oid"], row["attnum"]): row["name"] for row in await connection.fetch(_SEQUENCES, oids)}
+
+def schema_of(catalog: Catalog) -> Schema:
+    """The schema that these rows describe."""
+    names = {row["oid"]: row["name"] for row in catalog.tables}
+    enums = {row["oid"]: (row["name"], tuple(row["labels"])) for row in catalog.enums}
+    sequences = {(row["oid"], row["attnum"]): row["name"] for row in catalog.sequences}
     columns: dict[int, list[Column]] = defaultdict(list)
-    for row in described:
+    for row in catalog.columns:
         columns[row["oid"]].append(
             Column(
                 name=row["name"],
@@ -117,7 +143,7 @@ async def reflect(connection: asyncpg.Connection) -> Schema:
         )
 
     keys: dict[int, list[UniqueKey]] = defaultdict(list)
-    for row in await connection.fetch(_KEYS, oids):
+    for row in catalog.keys:
         keys[row["oid"]].append(
             UniqueKey(
                 name=row["name"],
@@ -131,7 +157,7 @@ async def reflect(connection: asyncpg.Connection) -> Schema:
         )
 
     foreign_keys: dict[int, list[ForeignKey]] = defaultdict(list)
-    for row in await connection.fetch(_FOREIGN_KEYS, oids):
+    for row in catalog.foreign_keys:
         foreign_keys[row["oid"]].append(
             ForeignKey(
                 name=row["name"],
@@ -156,7 +182,7 @@ async def reflect(connection: asyncpg.Connection) -> Schema:
                 readable=row["readable"],
                 estimated_rows=row["estimated_rows"],
             )
-            for row in tables
+            for row in catalog.tables
         },
         enums=dict(sorted(enums.values())),
     )

@@ -12,7 +12,7 @@ import asyncpg
 from agent.database.connect import connect
 from agent.database.errors import LockTimeout, NoRights, SchemaChanged, translating
 from agent.database.names import qualified
-from agent.database.reflect import reflect
+from agent.database.reflect import read_catalog, schema_of
 from agent.database.scope import prepare_scope
 from agent.tables.catalogue import Catalogue
 from agent.tables.infer import Classification, classify
@@ -87,7 +87,8 @@ async def _locked_snapshot(
     doing: str,
 ) -> Snapshot:
     for _ in range(_TRIES):
-        before = await reflect(connection)
+        found = await read_catalog(connection)
+        before = schema_of(found)
         classification = classify(before, catalogue)
         names = sorted(reads(classification))
         _check_readable(before, names, doing)
@@ -97,10 +98,11 @@ async def _locked_snapshot(
         try:
             if names:
                 await connection.execute(f"LOCK TABLE {relations} IN ACCESS SHARE MODE")
-            schema = await reflect(connection)
+            again = await read_catalog(connection)
+            schema = before if again == found else schema_of(again)
         except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
             schema = None
-        if schema and schema.fingerprint() == before.fingerprint():
+        if schema and (schema is before or schema.fingerprint() == before.fingerprint()):
             version = ".".join(str(part) for part in connection.get_server_version()[:2])
             return Snapshot(connection, schema, classification, version)
         await connection.execute("ROLLBACK")
