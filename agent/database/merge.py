@@ -6,7 +6,7 @@ stage. Plan and apply read the same verdicts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -36,6 +36,9 @@ class Verdict(StrEnum):
     STUB = "stub"
     RAISED = "raised"  # an update of the counters alone: the row here wins, or is equal but for them
 
+
+# Long enough for every verdict. Text without a limit would give each of these tables two more for what is too long.
+_SHORT = "varchar(10)"
 
 WRITTEN = (Verdict.INSERT, Verdict.UPDATE, Verdict.UNDATED)
 UPDATES = (Verdict.UPDATE, Verdict.UNDATED)
@@ -103,24 +106,44 @@ async def empty_tables(connection: asyncpg.Connection, tables: Iterable[Table]) 
     return frozenset(name for name, rows in found.items() if not rows)
 
 
-async def judge(connection: asyncpg.Connection, merge: Merge, staged: int, *, again: bool = False) -> Judged:
-    """Fill the verdict table of ``merge``, of which so many rows are staged, and count it; ``again`` where they have
-    changed since."""
-    if merge.fresh:
-        return Judged({Verdict.INSERT: staged} if staged else {}, f"{Verdict.INSERT}:{staged}")
-    await _raise_counters(connection, merge)
-    sql = _keyed_sql(merge) if merge.identity else _keyless_sql(merge)
-    if again:
-        await connection.execute(f"DROP TABLE {merge.verdicts}")
-    await connection.execute(f"CREATE TEMP TABLE backroom_verdict_{merge.stage.index} ON COMMIT DROP AS {sql}")
+async def judge(
+    connection: asyncpg.Connection, merges: Sequence[tuple[Merge, int]], *, again: bool = False
+) -> dict[int, Judged]:
+    """Fill the verdict tables of these merges, each with the number of its staged rows, and count them, by entry;
+    ``again`` where the stages have changed since. All are asked at once: most tables are small."""
+    found: dict[int, Judged] = {}
+    asked: dict[int, Merge] = {}
+    made = []
+    for merge, staged in merges:
+        if merge.fresh:
+            new = {Verdict.INSERT: staged} if staged else {}
+            found[merge.stage.index] = Judged(new, f"{Verdict.INSERT}:{staged}")
+            continue
+        asked[merge.stage.index] = merge
+        await _raise_counters(connection, merge)
+        if again:
+            made.append(f"DROP TABLE {merge.verdicts}")
+        sql = _keyed_sql(merge) if merge.identity else _keyless_sql(merge)
+        made.append(f"CREATE TEMP TABLE backroom_verdict_{merge.stage.index} ON COMMIT DROP AS {sql}")
+    if not asked:
+        return found
+    await connection.execute("; ".join(made))
+    counted: dict[int, list[asyncpg.Record]] = {index: [] for index in asked}
     rows = await connection.fetch(
-        "SELECT verdict, count(*) AS rows, sum(mark::numeric)::text AS marks "
-        f"FROM {merge.verdicts} GROUP BY 1 ORDER BY 1"
+        " UNION ALL ".join(
+            f"SELECT {index} AS entry, verdict, count(*) AS rows, sum(mark::numeric)::text AS marks "
+            f"FROM {merge.verdicts} GROUP BY 2"
+            for index, merge in asked.items()
+        )
     )
-    return Judged(
-        {Verdict(row["verdict"]): row["rows"] for row in rows},
-        ";".join(f"{row['verdict']}:{row['rows']}:{row['marks']}" for row in rows),
-    )
+    for row in sorted(rows, key=lambda row: str(row["verdict"])):
+        counted[row["entry"]].append(row)
+    for index, of_entry in counted.items():
+        found[index] = Judged(
+            {Verdict(row["verdict"]): row["rows"] for row in of_entry},
+            ";".join(f"{row['verdict']}:{row['rows']}:{row['marks']}" for row in of_entry),
+        )
+    return found
 
 
 async def _raise_counters(connection: asyncpg.Connection, merge: Merge) -> None:
@@ -137,7 +160,7 @@ async def _raise_counters(connection: asyncpg.Connection, merge: Merge) -> None:
 def _keyed_sql(merge: Merge) -> str:
     mark = _mark(_text((*merge.identity, *merge.compared), "l"), _text(merge.identity, "s"))
     return (
-        f"SELECT * FROM (SELECT s.ctid AS staged, {_case(merge)} AS verdict, {mark} AS mark "
+        f"SELECT * FROM (SELECT s.ctid AS staged, ({_case(merge)})::{_SHORT} AS verdict, {mark} AS mark "
         f"FROM {merge.stage.relation} s LEFT JOIN {merge.rows} l ON {merge.same_row()}) judged "
         "WHERE verdict IS NOT NULL"
     )
@@ -195,7 +218,7 @@ def _keyless_sql(merge: Merge) -> str:
     """Rows without any identity: as many of each content are inserted as the live table has fewer."""
     staged, live = _text(merge.compared, "s"), _text(merge.compared, "l")
     return (
-        f"SELECT s.staged, '{Verdict.INSERT}'::text AS verdict, {_mark('s.content')} AS mark FROM "
+        f"SELECT s.staged, '{Verdict.INSERT}'::{_SHORT} AS verdict, {_mark('s.content')} AS mark FROM "
         f"(SELECT s.ctid AS staged, {staged} AS content, row_number() OVER (PARTITION BY {staged}) AS place "
         f"FROM {merge.stage.relation} s) s "
         f"LEFT JOIN (SELECT {live} AS content, count(*) AS rows FROM {merge.rows} l GROUP BY 1) l "

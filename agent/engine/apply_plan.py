@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 
-from agent.database.merge import WRITTEN, Judged, Verdict, empty_tables, judge
+from agent.database.merge import WRITTEN, Judged, Merge, Verdict, empty_tables, judge
 from agent.database.merge_keys import Collision, collisions
 from agent.database.merge_write import by_table, count_missing_parents
 from agent.database.placeholders import Wanted, count_placeholders
@@ -32,6 +33,8 @@ from agent.engine.restore_errors import MissingReferences, listed
 from agent.tables.catalogue import TableClass
 
 _ROUNDS = 10
+# Small tables are compared several at a time; what is large ends such a group, so that progress is told.
+_TABLES_AT_ONCE, _ROWS_AT_ONCE = 16, 10_000
 
 
 @dataclass(slots=True)
@@ -74,12 +77,22 @@ async def _find_empty(work: Work) -> None:
 
 async def _judge_all(work: Work) -> _Findings:
     found = _Findings()
+    several: list[Merge] = []
+    rows = 0
     for place, merge in enumerate(work.merges):
         work.progress(Step("comparing", place, len(work.merges), merge.stage.table.name))
-        index = merge.stage.index
-        found.judged[index] = await judge(work.connection, merge, work.staged_rows(index))
+        several.append(merge)
+        rows += work.staged_rows(merge.stage.index)
+        if rows >= _ROWS_AT_ONCE or len(several) == _TABLES_AT_ONCE or place == len(work.merges) - 1:
+            await _judge(work, several, found)
+            several, rows = [], 0
     await _meet_all(work, found)
     return found
+
+
+async def _judge(work: Work, merges: Iterable[Merge], found: _Findings, *, again: bool = False) -> None:
+    staged = [(merge, work.staged_rows(merge.stage.index)) for merge in merges]
+    found.judged |= await judge(work.connection, staged, again=again)
 
 
 async def _settle(work: Work, found: _Findings) -> None:
@@ -96,9 +109,7 @@ async def _settle(work: Work, found: _Findings) -> None:
             changed = await _leave_out(work, met)
         if not changed:
             return
-        for merge in work.merges:
-            if (index := merge.stage.index) in changed:
-                found.judged[index] = await judge(work.connection, merge, work.staged_rows(index), again=True)
+        await _judge(work, (merge for merge in work.merges if merge.stage.index in changed), found, again=True)
         await _meet_all(work, found)
 
 

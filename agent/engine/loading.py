@@ -48,6 +48,8 @@ async def open_up(
         return None
     empty = await empty_tables(connection, tables.values())
     candidates = [table for name, table in tables.items() if name in empty]
+    if not _pays(rows, empty):
+        return None
     written = list(written)
     rebuild = await survey(connection, candidates, written)
     if not _pays(rows, rebuild.tables):

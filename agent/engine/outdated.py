@@ -35,9 +35,9 @@ def queues(schema: Schema, classification: Classification, selection: Selection)
     )
 
 
-async def find_outdated(work: Work) -> tuple[Dequeued, ...]:
+async def find_outdated(work: Work, plan: RestorePlan) -> tuple[Dequeued, ...]:
     """Mark the entries that go, and count them."""
-    replaced = _replaced(work)
+    replaced = _replaced(work, plan)
     found = []
     for queue in queues(work.schema, work.classification, work.selection) if replaced else ():
         pending = work.classification.rule(queue.name).pending
@@ -55,11 +55,12 @@ async def dequeue(work: Work, plan: RestorePlan, recorder: Recorder) -> None:
             raise CountsDiffer(f"The queue {each.table} has changed meanwhile. Nothing was changed.")
 
 
-def _replaced(work: Work) -> Mapping[tuple[str, ...], list[str]]:
+def _replaced(work: Work, plan: RestorePlan) -> Mapping[tuple[str, ...], list[str]]:
     """For each table of which rows are replaced, by its two names: queries for their ids as they are now."""
     found: dict[str, list[str]] = {}
     for name, merges in by_table(work.merges).items():
-        found[name] = [updated_ids(merge) for merge in merges if not merge.stub and len(merge.identity) == 1]
+        if plan.tables[name].update:
+            found[name] = [updated_ids(merge) for merge in merges if not merge.stub and len(merge.identity) == 1]
     for name, victims in work.victims.items():
         if len(victims.table.identity) == 1:
             found.setdefault(name, []).append(victim_ids(victims))

@@ -169,7 +169,6 @@ async def _restore(wanted: _Wanted, earlier: Earlier | None, *, may_load: bool) 
         if rebuild is not None:
             transaction = await wanted.begin(connection)
             await take_down(connection, rebuild)
-        if rebuild is not None:
             earlier = None
         unpack = await _sieves(connection, source, target, earlier)
         loaded = {name: name in rebuild.anew for name in rebuild.tables} if rebuild is not None else None
@@ -230,7 +229,8 @@ async def _restore(wanted: _Wanted, earlier: Earlier | None, *, may_load: bool) 
 
 async def _full_plan(work: Work) -> RestorePlan:
     plan = await make_plan(work)
-    return replace(plan, warnings=(*plan.warnings, *await clock_warnings(work)), dequeued=await find_outdated(work))
+    warnings = (*plan.warnings, *await clock_warnings(work))
+    return replace(plan, warnings=warnings, dequeued=await find_outdated(work, plan))
 
 
 async def _look(connection: Connection, source: BundleSource, catalogue: Catalogue, own_node: str) -> _Target:

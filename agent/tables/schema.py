@@ -133,12 +133,18 @@ class Schema:
 
     tables: Mapping[str, Table]
     enums: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    _fingerprints: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def fingerprint(self) -> str:
         """Hex SHA-256 over what decides whether rows fit: tables, columns with types and nullability, keys, enums.
 
         Names of constraints, ownership and row estimates do not count: they differ between equal laptops.
         """
+        if not self._fingerprints:
+            self._fingerprints.append(self._fingerprint())
+        return self._fingerprints[0]
+
+    def _fingerprint(self) -> str:
         shape = {
             "tables": {
                 name: {
