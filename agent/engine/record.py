@@ -17,10 +17,15 @@ from agent.tables.schema import Table
 
 
 def as_in_bundle(work: Work, plan: RestorePlan) -> dict[str, int]:
-    """The tables whose rows are all new and exactly those of one entry of the bundle, with the entry's index."""
+    """The tables whose rows are all new and exactly those of one entry of the bundle, with the entry's index.
+
+    Told only where rows are loaded: then the schemas are equal, and nobody's trigger has a say in what is written.
+    """
+    if not any(merge.stage.loaded for merge in work.merges):
+        return {}
     cleared = {each.table for each in plan.cleared}
-    loaded = {merge.stage.table.name: merge.stage.index for merge in work.merges if merge.stage.loaded}
-    return {name: index for name, index in loaded.items() if name not in cleared}
+    alone = {name: merges[0] for name, merges in by_table(work.merges).items() if len(merges) == 1}
+    return {name: merge.stage.index for name, merge in alone.items() if merge.fresh and name not in cleared}
 
 
 async def record(work: Work, plan: RestorePlan, recorder: Recorder) -> None:
