@@ -96,7 +96,7 @@ async def backup(
     url: str,
     catalogue: Catalogue,
     request: BackupRequest,
-    origin: Origin,
+    origin: Origin | asyncio.Future[Origin],
     open_sink: Callable[[Manifest], AbstractAsyncContextManager[Sink]],
     *,
     now: Callable[[], datetime],
@@ -104,6 +104,7 @@ async def backup(
     progress: Progress = silent,
 ) -> BackupResult:
     """Back up into the sink that ``open_sink`` makes once the manifest is known (and every gate has passed).
+    ``origin`` may be on its way still: it is not needed before.
 
     The sink is committed where its block ends well, and thrown away where it does not. ``earlier`` is what the last
     backup of this business made known, with its bundle; where that turns out to be gone, a second sink is asked for.
@@ -120,7 +121,7 @@ async def _back_up(
     url: str,
     catalogue: Catalogue,
     request: BackupRequest,
-    origin: Origin,
+    origin: Origin | asyncio.Future[Origin],
     open_sink: Callable[[Manifest], AbstractAsyncContextManager[Sink]],
     now: Callable[[], datetime],
     earlier: Earlier | None,
@@ -142,8 +143,9 @@ async def _back_up(
         if earlier is not None and business is not None:
             before = await as_before(snapshot, earlier, business.id, request.compress, names)
             if before is not None:
-                made = _described(snapshot, request, origin, before.business, before.tables, now())
-                return await _copy(earlier, made, origin, open_sink, progress, started)
+                maker = await _told(origin)
+                made = _described(snapshot, request, maker, before.business, before.tables, now())
+                return await _copy(earlier, made, maker, open_sink, progress, started)
         size = await sizes(snapshot.connection, snapshot.schema, names)
         begun = {name: begun_pieces(snapshot, scope, name, size.pages.get(name, 0)) for name in names}
         marking = Marking([snapshot.schema.tables[name] for name in names], size.pages)
@@ -157,7 +159,8 @@ async def _back_up(
         await fill_scope(snapshot, scope, request.kind)
         progress(Step("checking"))
         await check_gates(snapshot, scope, request.kind)
-        manifest = await _manifest(snapshot, scope, request, origin, business, now())
+        maker = await _told(origin)
+        manifest = await _manifest(snapshot, scope, request, maker, business, now())
         pieces = [pieces_of(snapshot, scope, entry, begun) for entry in manifest.tables]
         reading.plan([piece for of_entry in pieces for piece in of_entry])
         reading.read(snapshot.connection)
@@ -172,12 +175,16 @@ async def _back_up(
                         raw += block.raw_length
                         done += block.rows
                         progress(Step("backing up", done, manifest.total_rows, entry.table, bytes=written))
-            sealed = await asyncio.to_thread(writer.seal, origin.sign, origin.certificate)
+            sealed = await asyncio.to_thread(writer.seal, maker.sign, maker.certificate)
             written += await _emit(sink, sealed)
         await reading.ended()
         mark = marking.mark()
         known = note(snapshot, manifest, writer.content, names, mark) if mark is not None else None
     return BackupResult(manifest, written, raw, monotonic() - started, known)
+
+
+async def _told(origin: Origin | asyncio.Future[Origin]) -> Origin:
+    return origin if isinstance(origin, Origin) else await origin
 
 
 async def _copy(

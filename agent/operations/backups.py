@@ -102,17 +102,22 @@ async def make_backup(
         sinks.append(_FileSink(writer, bundle_name(manifest)))
         return sinks[-1]
 
-    async with remembered(workspace, history, Of.MADE, request.business) as earlier:
-        result = await backup(
-            workspace.database_url,
-            workspace.catalogue(),
-            request,
-            workspace.origin(),
-            open_sink,
-            now=utc_now,
-            earlier=earlier,
-            progress=progress,
-        )
+    # What reads the identity is loaded while the database is asked for its schema.
+    origin = asyncio.ensure_future(asyncio.to_thread(workspace.origin))
+    try:
+        async with remembered(workspace, history, Of.MADE, request.business) as earlier:
+            result = await backup(
+                workspace.database_url,
+                workspace.catalogue(),
+                request,
+                origin,
+                open_sink,
+                now=utc_now,
+                earlier=earlier,
+                progress=progress,
+            )
+    finally:
+        await asyncio.gather(origin, return_exceptions=True)
     sink = sinks[-1]
     assert sink.path is not None
     record = await history.add_backup(
