@@ -58,6 +58,8 @@ class Attending:
         self._one = asyncio.Lock()
         self.hear: Callable[[Mapping[str, Sequence[str]]], None] = lambda _: None
         """Told where peers say that others are."""
+        self.met: Callable[[str], None] = lambda _: None
+        """Told the node ID of whom this laptop has met, by a meeting that the other one began."""
 
     async def _work(self) -> Reception:
         async with self._one:
@@ -107,6 +109,7 @@ class Attending:
     async def whereabouts(self, peer: Peer, theirs: Whereabouts) -> Whereabouts:
         """Take what the peer knows of where devices are, and say what this laptop knows: each meeting asks that."""
         self.hear(theirs.nodes)
+        self.met(peer.node_id)
         return await whereabouts(self._workspace)
 
     def _require_compare(self, peer: Peer, business: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 
+from agent.beat import beat
 from agent.delivery.errors import DeliveryError
 from agent.delivery.outbox import Job, Outbox
 from agent.log import get_logger
@@ -38,7 +39,7 @@ async def serve_outbox(workspace: Workspace) -> None:
                 await _serve_one(workspace, job)
         except Exception:
             log.exception("the queue of deliveries")
-        await asyncio.sleep(POLL_SECONDS)
+        await beat(POLL_SECONDS)
 
 
 async def _serve_one(workspace: Workspace, job: Job) -> None:

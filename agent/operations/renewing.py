@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 
+from agent.beat import beat
 from agent.log import get_logger
 from agent.operations.network import Network, network
 from agent.operations.workspace import Workspace
@@ -15,7 +17,7 @@ from agent.peers.trusting import renewal
 from certs import certificates
 from certs.clock import behind
 from certs.errors import TrustError, WrongShop
-from certs.store import ShopState
+from certs.store import ShopState, Store
 
 log = get_logger(__name__)
 
@@ -38,13 +40,18 @@ class Renewal:
 
 def due(shop: ShopState, now: datetime) -> bool:
     """Whether the certificate should be renewed: its end is near, or the authority behind it was handed over."""
-    if certificates.expires(shop.certificate) - now < EARLY:
-        return True
+    ends, handed_over = _facts(shop.certificate, shop.authority)
+    return handed_over or ends - now < EARLY
+
+
+@lru_cache(maxsize=4)
+def _facts(certificate: bytes, authority: bytes) -> tuple[datetime, bool]:
+    """When a certificate ends, and whether another authority than this one made it: looked at every few seconds."""
     try:
-        certificates.check_device(shop.certificate, shop.authority)
+        certificates.check_device(certificate, authority)
     except WrongShop:
-        return True
-    return False
+        return certificates.expires(certificate), True
+    return certificates.expires(certificate), False
 
 
 async def renew_certificate(workspace: Workspace, *, now: bool = False, net: Network | None = None) -> Renewal:
@@ -101,12 +108,11 @@ async def keep_certificate(workspace: Workspace, net: Network, server: PeerServe
     wall, steady = store.clock(), loop.time()
     while True:
         try:
-            shop = await asyncio.to_thread(store.require_shop)
-            files = await asyncio.to_thread(store.tls_files)
-            if stamp not in (None, files.stamp()):
+            shop, fresh = await asyncio.to_thread(_look, store)
+            if stamp not in (None, fresh):
                 await server.reload()
                 log.info("certificate in use", until=certificates.expires(shop.certificate).isoformat())
-            stamp = files.stamp()
+            stamp = fresh
             wrong = behind(store.clock(), shop)
             if wrong is not None and said != str(wrong)[:40]:
                 log.warning("wrong clock", reason=str(wrong))
@@ -119,9 +125,15 @@ async def keep_certificate(workspace: Workspace, net: Network, server: PeerServe
                 continue
         except (TrustError, PeerError, OSError) as error:
             log.warning("certificate not renewed", reason=str(error))
-        await asyncio.sleep(LOOK_SECONDS)
+        await beat(LOOK_SECONDS)
         slept = (store.clock() - wall) - timedelta(seconds=loop.time() - steady)
         wall, steady = store.clock(), loop.time()
         if abs(slept) > SLEPT:
             log.info("woke up", after=str(slept))
             next_try = wall
+
+
+def _look(store: Store) -> tuple[ShopState, tuple[tuple[int, ...], ...]]:
+    """The shop, and the stamp of the files that OpenSSL reads. Blocking."""
+    shop = store.require_shop()
+    return shop, store.tls_files().stamp()

@@ -10,6 +10,7 @@ from functools import partial
 from agent.home import Home
 from agent.log import get_logger
 from agent.operations.attending import Attending
+from agent.operations.meetings import Meetings
 from agent.operations.network import DEFAULT_PORT, Network, interfaces, network, throttle, whereabouts
 from agent.operations.renewing import keep_certificate
 from agent.operations.shops import serve_invitations
@@ -20,12 +21,12 @@ from agent.peers.discovery import Discovery, Sighting
 from agent.peers.errors import DiscoveryError, PeerError
 from agent.peers.server import PeerServer, PortTaken
 from certs.errors import TrustError
+from certs.roster import Member
 
 log = get_logger(__name__)
 
 SHOP_POLL_SECONDS = 1.0
-ROSTER_SECONDS = 30.0
-_SECONDS_FOR_EACH = 10.0  # in a large shop the others are met less often: what is urgent is told at once
+LOOK_SECONDS = 30.0
 CLEAN_SECONDS = 3600.0
 
 
@@ -57,12 +58,14 @@ async def serving(workspace: Workspace) -> AsyncIterator[PeerServer]:
     """Serve peers as long as the block lasts. Waits for a shop first. Raises errors of the layers below."""
     await asyncio.to_thread(workspace.store.identity)
     await wait_for_shop(workspace)
-    news, clashed = asyncio.Event(), asyncio.Event()
+    news, clashed, clock = asyncio.Event(), asyncio.Event(), asyncio.get_running_loop().time
+    meetings = Meetings(workspace.store.identity().node_id, clock())
 
     def seen(sighting: Sighting) -> None:
         log.debug("seen", node=sighting.label)
         with suppress(TrustError):
             if workspace.store.roster().trusts(sighting.label):  # laptops of other shops are no news here
+                meetings.seen(sighting.label, clock())
                 news.set()
 
     def clash(node_id: str) -> None:
@@ -88,8 +91,9 @@ async def serving(workspace: Workspace) -> AsyncIterator[PeerServer]:
             try:
                 async with network(workspace, discovery=discovery) as net, asyncio.TaskGroup() as tasks:
                     attending.hear = net.directory.hear
+                    attending.met = lambda peer: meetings.met(peer, clock(), workspace.store.roster().version)
                     background = [
-                        tasks.create_task(_keep_roster(workspace, net, news)),
+                        tasks.create_task(_keep_roster(workspace, net, meetings, news)),
                         tasks.create_task(serve_invitations(workspace, discovery)),
                         tasks.create_task(_keep_clean(attending)),
                         tasks.create_task(keep_certificate(workspace, net, server)),
@@ -138,39 +142,46 @@ async def _listen(workspace: Workspace, attending: Attending, trust: TrustDesk) 
     return server
 
 
-async def _keep_roster(workspace: Workspace, net: Network, news: asyncio.Event) -> None:
-    """Exchange rosters with the others: when somebody appears, and now and then."""
-    own = workspace.store.identity().node_id
+async def _keep_roster(workspace: Workspace, net: Network, meetings: Meetings, news: asyncio.Event) -> None:
+    """Meet the others, as ``meetings`` says: rosters and whereabouts are exchanged."""
+    own, clock = workspace.store.identity().node_id, asyncio.get_running_loop().time
     while True:
         news.clear()
+        wait = LOOK_SECONDS
         try:
-            members = workspace.store.roster().members
+            for member in workspace.store.roster().members:
+                if member.node_id != own and member.active and net.directory.candidates(member.node_id):
+                    if (left := _left(workspace, net, meetings, member.node_id) - clock()) <= 0:
+                        await _meet(workspace, net, member)
+                        meetings.met(member.node_id, clock(), workspace.store.roster().version)
+                    else:
+                        wait = min(wait, left)
         except TrustError as error:
             log.warning("the roster cannot be read", reason=str(error))
-            members = ()
-        known = await whereabouts(workspace)
-        for member in members:
-            if member.node_id == own or not member.active or not net.directory.candidates(member.node_id):
-                continue
-            try:
-                async with asyncio.timeout(10):
-                    await net.client.meet(member.node_id, known)
-            except (PeerError, TimeoutError) as error:
-                log.debug("no roster exchange", peer=member.name, reason=str(error))
-        try:
-            async with asyncio.timeout(max(ROSTER_SECONDS, _SECONDS_FOR_EACH * len(members))):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait):
                 await news.wait()
-                await asyncio.sleep(0.5)
-        except TimeoutError:
-            pass
+
+
+def _left(workspace: Workspace, net: Network, meetings: Meetings, node_id: str) -> float:
+    roster = workspace.store.roster()
+    return meetings.due(node_id, roster.version, len(roster.members), proven=net.directory.proven(node_id))
+
+
+async def _meet(workspace: Workspace, net: Network, member: Member) -> None:
+    try:
+        async with asyncio.timeout(10):
+            await net.client.meet(member.node_id, await whereabouts(workspace))
+            await net.directory.warn(member.node_id)
+    except (PeerError, TimeoutError) as error:
+        log.debug("no roster exchange", peer=member.name, reason=str(error))
 
 
 async def _watch_own_name(workspace: Workspace, net: Network, clashed: asyncio.Event) -> None:
     """Look who else is announced under this laptop's ID. mDNS proves nothing: the alarm is raised by who answers."""
     own = workspace.store.identity().node_id
     while True:
-        sighting = net.discovery.sightings().get(own) if net.discovery is not None else None
-        for address in sighting.addresses if sighting else ():
+        for address in net.discovery.elsewhere(own) if net.discovery is not None else ():
             try:
                 async with asyncio.timeout(10):
                     await net.directory.who_is_at(address)
@@ -178,7 +189,7 @@ async def _watch_own_name(workspace: Workspace, net: Network, clashed: asyncio.E
                 log.debug("nobody under this laptop's ID", address=str(address), reason=str(error))
         clashed.clear()
         try:
-            async with asyncio.timeout(ROSTER_SECONDS):
+            async with asyncio.timeout(LOOK_SECONDS):
                 await clashed.wait()
                 await asyncio.sleep(1)
         except TimeoutError:

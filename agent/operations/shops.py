@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.beat import beat
 from agent.config import change
 from agent.log import get_logger
 from agent.operations.network import network
@@ -126,6 +127,11 @@ def _take(path: Path) -> dict[str, object] | None:
     return value if isinstance(value, dict) else None
 
 
+def _is_there(path: Path) -> bool:
+    """Whether there is such a file, at the price of one ``stat``: cheaper than a thread that asks."""
+    return path.exists()
+
+
 async def invite_by_agent(workspace: Workspace, role: Role, replaces: str | None = None) -> tuple[Code, int] | None:
     """Have the running agent open a window: its code and port, or None where no agent took it up."""
     handover = _Handover.of(workspace)
@@ -153,14 +159,14 @@ async def serve_invitations(workspace: Workspace, discovery: Discovery | None) -
     current: asyncio.Task[None] | None = None
     try:
         while True:
-            asked = await asyncio.to_thread(_take, handover.asked)
+            asked = await asyncio.to_thread(_take, handover.asked) if _is_there(handover.asked) else None
             if asked is not None:
                 if current is not None:
                     current.cancel()
                     with suppress(asyncio.CancelledError):
                         await current
                 current = asyncio.create_task(_serve_one(workspace, handover, asked, discovery))
-            await asyncio.sleep(_POLL_SECONDS)
+            await beat(_POLL_SECONDS)
     finally:
         if current is not None:
             current.cancel()

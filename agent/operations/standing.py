@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from agent.archive.errors import NoSuchRecordError
 from agent.archive.history import History
 from agent.archive.records import INTERRUPTED, STARTED, TransferRecord
+from agent.beat import beat
 from agent.home import Home
 from agent.log import get_logger
 from agent.operations.errors import OperationError
@@ -87,14 +88,17 @@ def _requests(home: Home) -> Path:
 async def keep_standing(workspace: Workspace, server: PeerServer) -> None:
     """The agent's part, until cancelled: say where transfers stand, and cancel those that somebody wants cancelled."""
     home, here = workspace.home, workspace.config.device_name()
+    told = True
     try:
         while True:
             moving = [_moving(each) for each in server.transfers()]
-            for name in await asyncio.to_thread(_tell, home, moving):
-                if await server.cancel(name, here):
-                    log.warning("transfer cancelled", transfer=name)
-                    await asyncio.to_thread(_done, home, name)
-            await asyncio.sleep(POLL_SECONDS)
+            if moving or told:
+                for name in await asyncio.to_thread(_tell, home, moving):
+                    if await server.cancel(name, here):
+                        log.warning("transfer cancelled", transfer=name)
+                        await asyncio.to_thread(_done, home, name)
+            told = bool(moving)
+            await beat(POLL_SECONDS)
     finally:
         _write(home, [])
 

@@ -72,6 +72,14 @@ class Directory:
             unique.setdefault(address.place, address)
         return tuple(unique.values())
 
+    def proven(self, node_id: str) -> bool:
+        """Whether the device was reached at an address at which mDNS sees it now, or where it does not see it, at
+        any."""
+        sighting = self._discovery.sightings().get(node_id) if self._discovery is not None else None
+        good = self._good.get(node_id, ())
+        seen = {address.place for address in sighting.addresses} if sighting is not None else None
+        return any(seen is None or address.place in seen for address in good)
+
     def hear(self, told: Mapping[str, Sequence[str]]) -> None:
         """Take what another device says about where the others are: hints like all, for active devices alone, in
         private networks alone, so that nobody can send this laptop knocking about the internet."""
@@ -121,6 +129,24 @@ class Directory:
                         return won
         finally:
             await _drop(tasks.values(), won)
+
+    async def warn(self, node_id: str) -> None:
+        """Tell the device of the clone alarms that stand here, if any do: its hello told its own to this laptop alone.
+
+        Raises what ``connect`` raises.
+        """
+        if self.clones is None or not self.clones.notes():
+            return
+        from agent.peers.questions import hello, this_software
+
+        link = await self.connect(node_id)
+        try:
+            own = await asyncio.to_thread(hello, self.store, this_software(), self.clones)
+            await link.call("POST", "/v1/hello", own)
+        except Refused as error:
+            log.debug("not warned", node=node_id, reason=str(error))  # an older Backroom, which is told when it asks
+        finally:
+            await link.close()
 
     async def hello(self, node_id: str) -> Hello:
         """Ask the device itself whether it is there. Raises what ``connect`` raises."""

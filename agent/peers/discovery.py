@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -28,6 +29,7 @@ from zeroconf import (
 )
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
+from agent.beat import beat
 from agent.log import get_logger
 from agent.peers.address import Address, Origin
 from agent.peers.errors import DiscoveryError
@@ -161,6 +163,12 @@ class Discovery:
         """Agents seen lately, by node ID. They may be gone already: a goodbye is easily lost."""
         return dict(self._seen[AGENT_TYPE])
 
+    def elsewhere(self, node_id: str) -> tuple[Address, ...]:
+        """Where an agent is seen, without the addresses that this one announces under the same name itself."""
+        sighting, own = self._seen[AGENT_TYPE].get(node_id), self._published.get(f"{node_id}.{AGENT_TYPE}")
+        ours = {(host, own.port) for host in own.parsed_scoped_addresses()} if own is not None else set()
+        return tuple(each for each in (sighting.addresses if sighting else ()) if each.place not in ours)
+
     async def wait_for(self, node_id: str, within: float = 3.0) -> Sighting | None:
         """The sighting of an agent, waiting up to ``within`` seconds for it."""
         return await self._wait(AGENT_TYPE, node_id, within)
@@ -218,7 +226,7 @@ class Discovery:
     async def _watch_interfaces(self) -> None:
         before = await asyncio.to_thread(local_addresses)
         while True:
-            await asyncio.sleep(self._poll)
+            await beat(self._poll)
             now = await asyncio.to_thread(local_addresses)
             if now == before:
                 continue
@@ -231,8 +239,15 @@ class Discovery:
             before = now
 
     async def _watch_ears(self) -> None:
+        loop, wait = asyncio.get_running_loop(), self._ears_every
         while True:
-            await asyncio.sleep(self._ears_every)
+            await asyncio.sleep(wait)
+            # Answers that others asked for show as well that this laptop hears; the first who misses them asks for all.
+            quiet = loop.time() - self._ears.heard_at
+            if quiet < self._ears_every:
+                wait = self._ears_every * random.uniform(1.0, 1.2) - quiet  # noqa: S311 - no secret
+                continue
+            wait = self._ears_every
             try:
                 if self._published and not await self._hears():
                     self.restarts += 1

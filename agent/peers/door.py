@@ -17,6 +17,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from agent.beat import beat
 from agent.log import get_logger
 from agent.peers.errors import ConnectionRefusedHere
 from agent.peers.handshake import attempt
@@ -81,7 +82,6 @@ class Door:
             port = int(self._listeners[-1].getsockname()[1])
         for listener in self._listeners:
             self._spawn(self._accept(listener))
-        self._spawn(self._sweep())
         return port
 
     async def close(self) -> None:
@@ -118,6 +118,8 @@ class Door:
             address = _place(transport.get_extra_info("peername") or ("", 0))
             known = Connection(transport, address, asyncio.get_running_loop().time(), meant)
             self._connections[transport] = known
+            if len(self._connections) == 1:
+                self._spawn(self._sweep())
         return known
 
     def _on_name(self, tls: ssl.SSLObject | ssl.SSLSocket, name: str | None, _context: ssl.SSLContext) -> None:
@@ -157,9 +159,10 @@ class Door:
         self._know(transport)
 
     async def _sweep(self) -> None:
+        """As long as there are connections."""
         loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(SWEEP_SECONDS)
+        while self._connections:
+            await beat(SWEEP_SECONDS)
             for transport, each in list(self._connections.items()):
                 if transport.is_closing():
                     del self._connections[transport]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import platform
 from collections.abc import Callable
+from importlib import metadata
 
 from aiohttp import web
 
@@ -19,6 +20,11 @@ from protocol.messages import PROTOCOL_VERSION, Hello
 from protocol.requests import Whereabouts
 
 log = get_logger(__name__)
+
+
+def this_software() -> str:
+    """Name and version of this Backroom."""
+    return f"backroom {metadata.version('backroom')}"
 
 
 def hello(store: Store, software: str, clones: Clones | None = None) -> Hello:
@@ -47,17 +53,20 @@ class Questions:
         limits: ServerLimits,
         check: Callable[[web.Request], Peer],
         about: Callable[[], Hello],
+        clones: Clones | None = None,
     ) -> None:
         self._store = store
         self._handler = handler
         self._limits = limits
         self._check = check
         self._about = about
+        self._clones = clones
 
     def routes(self) -> list[web.RouteDef]:
         """What to serve."""
         return [
             web.get("/v1/hello", self._hello, allow_head=False),
+            web.post("/v1/hello", self._greet),
             web.get("/v1/roster", self._roster, allow_head=False),
             web.post("/v1/roster", self._take_roster),
             web.post("/v1/peers", self._peers),
@@ -67,6 +76,14 @@ class Questions:
 
     async def _hello(self, request: web.Request) -> web.Response:
         self._check(request)
+        return http.answer(await asyncio.to_thread(self._about))
+
+    async def _greet(self, request: web.Request) -> web.Response:
+        """The same, and what the asker says about itself: the clone alarms that stand there."""
+        peer = self._check(request)
+        theirs = Hello.decode(await http.read_body(request, 1 << 20, self._limits.idle_seconds))
+        if self._clones is not None:
+            await asyncio.to_thread(self._clones.told, peer.name, theirs.clones)
         return http.answer(await asyncio.to_thread(self._about))
 
     async def _roster(self, request: web.Request) -> web.Response:

@@ -11,7 +11,6 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from importlib import metadata
 
 from aiohttp import web
 
@@ -27,7 +26,7 @@ from agent.peers.handshake import note_failure
 from agent.peers.limits import DEFAULT_SERVER_LIMITS, ServerLimits
 from agent.peers.pace import Throttle
 from agent.peers.pulls import Pulls
-from agent.peers.questions import Questions, hello
+from agent.peers.questions import Questions, hello, this_software
 from agent.peers.trusting import RENEWAL_PATH, TrustHandler, Trusting
 from agent.peers.upload import Standing
 from agent.peers.uploads import Uploads
@@ -73,9 +72,9 @@ class PeerServer:
         self._names: tuple[str, ...] = ()
         self._uploads = Uploads(handler, limits, self._check)
         self._pulls = Pulls(handler, limits, self._check, throttle or Throttle(None))
-        about = partial(hello, store, software or f"backroom {metadata.version('backroom')}", clones)
+        about = partial(hello, store, software or this_software(), clones)
         self._comparing = Comparing(handler, limits, self._check)
-        self._questions = Questions(store, handler, limits, self._check, about)
+        self._questions = Questions(store, handler, limits, self._check, about, clones)
         self._trusting = Trusting(trust, limits, self._check, self._proved, about)
         self.port = port
 

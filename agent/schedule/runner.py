@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, tzinfo
 from agent.archive.errors import ArchiveError
 from agent.archive.history import History
 from agent.archive.records import FAILED
+from agent.beat import beat
 from agent.config import ConfigError, load
 from agent.config_care import ScheduleEntry
 from agent.home import HomeBusyError
@@ -49,7 +50,7 @@ class Runner:
                 log.warning("the schedule waits", reason=str(error))
             except Exception:
                 log.exception("a round of the schedule failed")
-            await asyncio.sleep(TICK_SECONDS)
+            await beat(TICK_SECONDS)
 
     async def round(self) -> None:
         """Do what is due now, one after another, and hold the alarms against what is missing."""

@@ -112,3 +112,15 @@ async def test_the_original_learns_of_its_copy_from_the_others(shop: list[Laptop
     async with serve(front, fresh) as door:
         await Directory(front.store, limits=QUICK_CLIENT, clones=copy).who_is_at(Address("127.0.0.1", door.port))
     assert list(fresh.alarms()) == [front.node_id]
+
+
+async def test_who_begins_a_meeting_tells_its_alarms_too(shop: list[Laptop]) -> None:
+    admin, front, back = shop
+    watch, other = clones(admin), clones(back)
+    async with serve(back, other) as server:
+        found = directory(admin, watch, server.port)
+        await found.warn(back.node_id)
+        assert other.alarms() == {}
+        watch.alarm(front.node_id, ("mdns",))
+        await found.warn(back.node_id)
+    assert other.alarms()[front.node_id].told_by == admin.name

@@ -11,7 +11,7 @@ import pytest
 
 from agent.peers.address import Address, Origin
 from agent.peers.directory import Directory
-from agent.peers.discovery import Discovery
+from agent.peers.discovery import AGENT_TYPE, Discovery, Sighting
 from agent.peers.errors import BadAddress, DiscoveryError, NotFound, NotTrusted, PeerError, Unreachable, WrongDevice
 from protocol.messages import Hello
 from protocol.requests import Whereabouts
@@ -165,6 +165,32 @@ async def test_a_browser_that_is_deaf_is_started_anew(monkeypatch: pytest.Monkey
         await asyncio.sleep(3)
         assert discovery.restarts == restarted
         assert await discovery.wait_for("node-ears") is not None
+
+
+async def test_a_laptops_own_announcement_is_not_elsewhere(shop: list[Laptop]) -> None:
+    own, other = shop[0].node_id, shop[1].node_id
+    async with Discovery(interfaces=["127.0.0.1"]) as discovery:
+        await discovery.advertise(own, 4711)
+        assert await discovery.wait_for(own, 10) is not None
+        assert discovery.elsewhere(own) == ()
+        async with Discovery(interfaces=["127.0.0.1"]) as second:
+            await second.advertise(other, 4712)
+            seen = await discovery.wait_for(other, 10)
+            assert seen is not None
+            assert discovery.elsewhere(other) == seen.addresses
+
+
+async def test_a_device_is_proven_where_it_answered_as_long_as_it_is_announced_there(shop: list[Laptop]) -> None:
+    one, two = shop[0], shop[1]
+    async with Discovery(interfaces=["127.0.0.1"]) as theirs, Discovery(interfaces=["127.0.0.1"]) as ours:
+        async with two.serve() as server:
+            await theirs.advertise(two.node_id, server.port)
+            directory = Directory(one.store, discovery=ours, limits=QUICK_CLIENT)
+            assert not directory.proven(two.node_id)
+            await directory.hello(two.node_id)
+            assert directory.proven(two.node_id)
+            ours._seen[AGENT_TYPE][two.node_id] = Sighting(two.node_id, (Address("127.0.0.1", 9),))
+            assert not directory.proven(two.node_id)
 
 
 async def test_addresses_that_this_laptop_does_not_have_are_no_place_for_mdns() -> None:
