@@ -74,9 +74,9 @@ async def _suspects(connection: asyncpg.Connection, scope: Scope) -> list[NeedEd
     for edge in scope.rules.needs:
         if scope.scoped(edge.parent) and edge.parent not in included:
             edges[edge.child].append(edge)
-    suspects: list[NeedEdge] = []
     by_values: dict[NeedEdge, str] = {}
-    by_lines: dict[tuple[NeedEdge, ...], str] = {}
+    by_rows: dict[tuple[tuple[NeedEdge, ...], bool], str] = {}
+    answers: dict[tuple[tuple[NeedEdge, ...], bool], list[int]] = {}
     for child, of_child in edges.items():
         decides = _decides(scope, child, "c")
         for source in scope.sources(child, "c"):
@@ -87,15 +87,16 @@ async def _suspects(connection: asyncpg.Connection, scope: Scope) -> list[NeedEd
                 found = [edge for edge in found if not _kept(scope, edge)]
             for several in (tuple(found[start : start + _AT_ONCE]) for start in range(0, len(found), _AT_ONCE)):
                 asked = _lacking_sql(scope, several, source)
-                if not begun and scope.lines[child] < _FEW_LINES:
-                    by_lines[several] = asked
-                    continue
-                all_rows, *missing = await connection.fetchval(f"SELECT {asked}")
-                suspects += [edge for edge, rows in zip(several, missing, strict=True) if rows]
-                if begun:
-                    scope.begun_rows[child] = all_rows
-    for several, (_, *missing) in (await scalars(connection, by_lines)).items():
+                if _few(scope, child, begun):
+                    by_rows[several, begun] = asked
+                else:
+                    answers |= await scalars(connection, {(several, begun): asked})
+    answers |= await scalars(connection, by_rows)
+    suspects: list[NeedEdge] = []
+    for (several, begun), (all_rows, *missing) in answers.items():
         suspects += [edge for edge, rows in zip(several, missing, strict=True) if rows]
+        if begun:
+            scope.begun_rows[several[0].child] = all_rows
     suspects += [edge for edge, values in (await _scalars_by_index(connection, by_values)).items() if values]
     return list(dict.fromkeys(suspects))
 
@@ -118,6 +119,15 @@ async def _all_included(connection: asyncpg.Connection, scope: Scope) -> set[str
         sources = [f"(SELECT count(*) FROM {source.where()})" for source in scope.sources(table)]
         asked[table] = f"(SELECT count(*) FROM {qualified(scope.schema.tables[table])}) = {' + '.join(sources) or '0'}"
     return {table for table, same in (await scalars(connection, asked)).items() if same}
+
+
+def _few(scope: Scope, table: str, begun: bool) -> bool:
+    """Whether the rows of a table, those without a line or those with one, are so few that questions about them are put
+    together. Of a table that the server has no numbers of, nobody knows."""
+    if not begun:
+        return scope.lines[table] < _FEW_LINES
+    rows = scope.begun_rows.get(table, 0) or scope.schema.tables[table].estimated_rows
+    return 0 < rows < _FEW_LINES
 
 
 def _kept(scope: Scope, edge: NeedEdge) -> bool:
