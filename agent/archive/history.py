@@ -165,7 +165,7 @@ class History(Journal):
         cleared = {"ended_at": None, "error": None, "error_code": None}
         return await self._changed(transfers, transfer_id, {**again, **cleared})
 
-    async def progress_transfer(self, transfer_id: str, bytes_done: int, bytes_total: int | None = None) -> None:
+    async def progress_transfer(self, transfer_id: str, bytes_done: int | None, bytes_total: int | None = None) -> None:
         """Note how far a transfer is (call it now and then, not for every chunk)."""
         await self._change(transfers, transfer_id, given({"bytes_done": bytes_done, "bytes_total": bytes_total}))
 

@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 from agent.archive import files
 from agent.archive.errors import FileExistsAlreadyError, WriteError
 from agent.archive.steps import Steps, to_the_end
+from agent.growing import Growing
 from agent.home import Home
 
 T = TypeVar("T")
@@ -61,6 +62,7 @@ class Writer:
         self._steps = Steps()
         self._placed: Path | None = None
         self._delivered = False
+        self._growing: Growing | None = None
         self.size = 0
 
     @property
@@ -75,6 +77,13 @@ class Writer:
             await self._discard()
             raise
         return self
+
+    def growing(self) -> Growing | None:
+        """What others may read the file by while it is written, once the block is entered; None where what is written
+        is not what they should read, or they would be in the way."""
+        if self._encoder is None and os.name != "nt":  # an open file cannot be renamed there
+            self._growing = Growing(self._temporary)
+        return self._growing
 
     async def write(self, data: bytes) -> None:
         """Append ``data``. Raises :class:`~agent.archive.errors.DiskFullError` or ``WriteError``, with nothing left."""
@@ -96,6 +105,8 @@ class Writer:
             name = None if name is None else name + files.SEALED_SUFFIX
         path = await self._run(lambda: self._finish(name))
         self._delivered = True
+        if self._growing is not None:
+            self._growing.end(path)
         return path
 
     async def __aexit__(
@@ -116,6 +127,8 @@ class Writer:
 
     async def _discard(self) -> None:
         """Remove what nobody was given, after a thread that may still write has ended."""
+        if self._growing is not None:
+            self._growing.fail()
         if not self._delivered:
             await to_the_end(self._steps.run(self._remove))
 
@@ -152,6 +165,8 @@ class Writer:
     def _write(self, fd: int, data: bytes) -> None:
         files.write_all(fd, data)
         self._digest.update(data)
+        if self._growing is not None:
+            self._growing.grew(self._growing.size + len(data))
 
     def _finish(self, name: str | None) -> Path:
         if self._fd is None or (name is None and self._target is None):

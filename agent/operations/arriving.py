@@ -141,11 +141,13 @@ class Arrivals:
         self._arriving[transfer_id] = arriving = Arriving(path, bundle_id, size, transfer_id, self._history)
         return arriving
 
-    async def arrived(self, transfer_id: str) -> None:
-        """All bytes are here: from now on the transfer is this laptop's own work."""
+    async def arrived(self, transfer_id: str, size: int) -> None:
+        """All ``size`` bytes are here: from now on the transfer is this laptop's own work."""
         arriving = self._arriving.pop(transfer_id, None)
         if arriving is not None:
             await arriving.goes_on()
+            # Its sender may have had to guess when it offered it.
+            await self._history.progress_transfer(transfer_id, size, size)
 
     async def take_over(self, looked: str, transfer_id: str) -> None:
         """What came to be looked at is pushed now: its bytes are those of the push, and need not come again."""

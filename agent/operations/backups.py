@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +14,7 @@ from agent.archive.records import BackupRecord
 from agent.archive.writer import Writer
 from agent.engine.backup import BackupRequest, BackupResult, backup
 from agent.engine.progress import Progress, silent
+from agent.growing import Growing
 from agent.operations.remembering import Of, remember, remembered
 from agent.operations.workspace import Workspace, utc_now
 from protocol.manifest import Kind, Manifest
@@ -21,6 +23,9 @@ from protocol.names import bundle_name
 if TYPE_CHECKING:
     from agent.sealing.age import Lock
     from agent.sealing.stream import Sealer
+
+
+Opened = Callable[[Manifest, Growing], None]
 
 
 def sealer(lock: Lock) -> Sealer:
@@ -61,20 +66,24 @@ class BackupMade:
 class _FileSink:
     """The engine's sink over an archive writer: committed under the manifest's name where the backup ends well."""
 
-    def __init__(self, writer: Writer, name: str) -> None:
+    def __init__(self, writer: Writer, manifest: Manifest, opened: Opened | None) -> None:
         self.writer = writer
         self.path: Path | None = None
-        self._name = name
+        self._manifest = manifest
+        self._opened = opened
 
     async def __aenter__(self) -> Writer:
-        return await self.writer.__aenter__()
+        writer = await self.writer.__aenter__()
+        if self._opened is not None and (growing := writer.growing()) is not None:
+            self._opened(self._manifest, growing)
+        return writer
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
             if kind is None:
-                self.path = await self.writer.commit(self._name)
+                self.path = await self.writer.commit(bundle_name(self._manifest))
         finally:
             await self.writer.__aexit__(kind, error, trace)
 
@@ -86,10 +95,12 @@ async def make_backup(
     *,
     output: Path | None = None,
     lock: Lock | None = None,
+    opened: Opened | None = None,
     progress: Progress = silent,
 ) -> BackupMade:
     """Back up and record it. ``output`` is a file (that must not exist) or folder instead of the archive, where it is
-    sealed with ``lock`` if there is one; the archive's own seal is the archive's affair.
+    sealed with ``lock`` if there is one; the archive's own seal is the archive's affair. ``opened`` is told of a bundle
+    that others may read while it is made; once more, if that one is given up for another.
 
     Raises errors of ``agent.database``, ``agent.engine`` and ``agent.archive``; then there is no file and no record.
     """
@@ -99,7 +110,7 @@ async def make_backup(
         archive = workspace.archive
         encoder = sealer(lock) if lock is not None else None
         writer = archive.outside(output, encoder=encoder) if output else archive.writer(manifest.kind.value)
-        sinks.append(_FileSink(writer, bundle_name(manifest)))
+        sinks.append(_FileSink(writer, manifest, opened))
         return sinks[-1]
 
     # What reads the identity is loaded while the database is asked for its schema.

@@ -73,14 +73,14 @@ async def foresee(
     require_push(workspace.store.roster(), own, member.node_id, chosen.id, chosen.name)
     request = BackupRequest(Kind.BUSINESS, chosen.id, target_node=member.node_id)
     made = await make_backup(workspace, history, request, progress=progress)
-    transfer = await history.start_transfer(replace(push_record(made.record, member, chosen), mode=LOOK))
+    transfer = replace(push_record(made.record.id, made.record.size, member, chosen), mode=LOOK)
+    transfer = await history.start_transfer(transfer)
     try:
         pushed = await hand_over(
             workspace,
             history,
             member,
             transfer,
-            made.record,
             made.file,
             mode="store",
             patience=WAIT_SECONDS,

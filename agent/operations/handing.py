@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Literal
 
 from agent.archive.history import History, new_id
-from agent.archive.records import DONE, FAILED, INTERRUPTED, REFUSED, BackupRecord, TransferRecord
+from agent.archive.records import DONE, FAILED, INTERRUPTED, REFUSED, TransferRecord
 from agent.database.businesses import Business
 from agent.engine.progress import BYTES, Progress, Step
+from agent.growing import Growing
 from agent.operations.deltas import sent_before
 from agent.operations.errors import OperationError
 from agent.operations.network import Network, network
@@ -21,6 +22,7 @@ from agent.operations.workspace import Workspace, utc_now
 from agent.peers.errors import Cancelled, Refused
 from agent.peers.push import Pushed, Tell
 from certs.roster import Member
+from protocol.manifest import Kind
 
 SentMode = Literal["newer", "bundle", "store"]
 NOTE_SECONDS = 2.0
@@ -43,21 +45,21 @@ class WaitsForYes(OperationError):
     hint = "Run the same push again later: it then tells what came of it."
 
 
-def push_record(backup: BackupRecord, member: Member, business: Business) -> TransferRecord:
-    """A push of this bundle to the device, as it begins."""
+def push_record(bundle_id: str, size: int | None, member: Member, business: Business) -> TransferRecord:
+    """A push of this bundle of ``size`` bytes (None: it is still being made) to the device, as it begins."""
     return TransferRecord(
         id=new_id(),
         direction="sent",
         mode="push",
-        kind=backup.kind,
+        kind=Kind.BUSINESS.value,
         peer_node=member.node_id,
         peer_name=member.name,
         state="started",
         started_at=utc_now(),
-        bundle_id=backup.id,
+        bundle_id=bundle_id,
         business_id=business.id,
         business_name=business.name,
-        bytes_total=backup.size,
+        bytes_total=size,
     )
 
 
@@ -71,6 +73,14 @@ def telling(progress: Progress) -> Callable[[str, int, int, str], None]:
             progress(Step(phase, done, total, text))
 
     return tell
+
+
+def _once_made(progress: Progress, growing: Growing) -> Progress:
+    def told(step: Step) -> None:
+        if growing.complete:
+            progress(step)
+
+    return told
 
 
 def _patient(
@@ -95,8 +105,7 @@ async def hand_over(
     history: History,
     member: Member,
     transfer: TransferRecord,
-    record: BackupRecord,
-    path: Path,
+    bundle: Path | Growing,
     *,
     mode: SentMode,
     patience: float,
@@ -105,13 +114,17 @@ async def hand_over(
     resumes: bool = False,
     net: Network | None = None,
 ) -> Pushed:
-    """Send a bundle that is made, and note what came of it. ``net`` is a network that is there already."""
-    tell = _patient(telling(progress), member.name, patience)
+    """Send a bundle that is made, or being made, and note what came of it. ``net`` is a network that is there already.
+
+    Nothing is told of the sending as long as the bundle is being made.
+    """
+    growing = bundle if isinstance(bundle, Growing) else None
+    tell = _patient(telling(progress if growing is None else _once_made(progress, growing)), member.name, patience)
     try:
         async with nullcontext(net) if net is not None else network(workspace) as way:
             try:
                 pushed = await _send(
-                    workspace, history, way, member, transfer, path, mode=mode, tell=tell, space_seconds=space_seconds
+                    workspace, history, way, member, transfer, bundle, mode=mode, tell=tell, space_seconds=space_seconds
                 )
             except Refused as error:
                 if error.code == WAITS:
@@ -122,11 +135,12 @@ async def hand_over(
         raise
     except BaseException as error:
         code = str(getattr(error, "code", "stopped"))
+        unmade = growing is not None and not growing.complete
         await history.end_transfer(
             transfer.id,
-            INTERRUPTED,
+            FAILED if unmade else INTERRUPTED,
             error_code=code if mode == "newer" or code == WAITS else BROKE_OFF,
-            error=str(error) or "The push was stopped.",
+            error="The bundle was not finished." if unmade else str(error) or "The push was stopped.",
         )
         raise
     receipt = pushed.receipt
@@ -134,7 +148,7 @@ async def hand_over(
     await history.end_transfer(
         transfer.id,
         state,
-        bytes_done=record.size,
+        bytes_done=pushed.size,
         receipt=pushed.signed.encode(),
         totals=receipt.totals,
         error_code=None if state == DONE else "push-refused",
@@ -151,7 +165,7 @@ async def _send(
     net: Network,
     member: Member,
     transfer: TransferRecord,
-    path: Path,
+    bundle: Path | Growing,
     *,
     mode: SentMode,
     tell: Tell,
@@ -175,6 +189,7 @@ async def _send(
         dropped.set()
         pushing.cancel()
 
+    path, growing = (bundle.path, bundle) if isinstance(bundle, Growing) else (bundle, None)
     bases = await sent_before(workspace, history, transfer)
     pushing = asyncio.create_task(
         net.client.push(
@@ -186,6 +201,7 @@ async def _send(
             space_seconds=space_seconds,
             opener=workspace.bundle_files.open,
             bases=bases,
+            growing=growing,
         )
     )
     beside = [asyncio.create_task(note()), asyncio.create_task(heed_cancel(workspace.home, transfer.id, stop))]

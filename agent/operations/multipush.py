@@ -118,13 +118,12 @@ async def push_to_many(
             try:
                 workspace.clones.require_clear(member.node_id)
                 require_push(workspace.store.roster(), own, member.node_id, chosen.id, chosen.name)
-                transfer = await history.start_transfer(push_record(made.record, member, chosen))
+                transfer = await history.start_transfer(push_record(made.record.id, made.record.size, member, chosen))
                 pushed = await hand_over(
                     workspace,
                     history,
                     member,
                     transfer,
-                    made.record,
                     made.file,
                     mode=mode,
                     patience=patience,

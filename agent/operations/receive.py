@@ -150,7 +150,7 @@ class Reception:
         stays in the spool, so that the same push can be tried again without sending it again.
         """
         assert isinstance(part, Incoming)
-        await self.arrivals.arrived(offer.transfer_id)
+        await self.arrivals.arrived(offer.transfer_id, offer.size)
         report("checking", 0, 0, "")
         if arrived is None:
             bundle = await verify_bundle(part.path, verify_signature)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -13,8 +14,9 @@ from agent.archive.records import INTERRUPTED, BackupRecord, TransferRecord
 from agent.database.businesses import Business, find_business
 from agent.engine.backup import BackupRequest
 from agent.engine.progress import Progress, silent
+from agent.growing import Growing
 from agent.log import get_logger
-from agent.operations.backups import make_backup
+from agent.operations.backups import BackupMade, make_backup
 from agent.operations.handing import BROKE_OFF, hand_over, push_record
 from agent.operations.look import businesses
 from agent.operations.requests import LIFETIME, WAITS, PushMode
@@ -22,8 +24,9 @@ from agent.operations.rights import require_push
 from agent.operations.targets import other_device
 from agent.operations.workspace import Workspace, utc_now
 from agent.peers.errors import Refused
+from agent.peers.push import Pushed
 from certs.roster import Member
-from protocol.manifest import Kind
+from protocol.manifest import Kind, Manifest
 from protocol.messages import Receipt
 
 log = get_logger(__name__)
@@ -110,7 +113,6 @@ async def push(
             history,
             member,
             transfer,
-            record,
             path,
             patience=patience,
             space_seconds=space_seconds,
@@ -124,23 +126,65 @@ async def push(
         except Refused as error:
             log.info("the interrupted push is left", bundle=record.id, reason=str(error))
     request = BackupRequest(Kind.BUSINESS, chosen.id, compress=compress, target_node=member.node_id)
-    made = await make_backup(workspace, history, request, progress=progress)
-    return await push_made(
+    sending = partial(
+        hand_over,
         workspace,
         history,
         member,
-        chosen,
-        made.record,
-        made.file,
         mode=mode,
         patience=patience,
         space_seconds=space_seconds,
         progress=progress,
-        warnings=made.result.manifest.warnings,
-        started=started,
-        sent=sent,
-        resumed=resumed,
     )
+    made, pushed = await _push_while_made(workspace, history, request, member, chosen, sending, progress)
+    return PushDone(
+        member=member,
+        backup=made.record,
+        file=made.file,
+        receipt=pushed.receipt,
+        sent=sent + pushed.sent,
+        resumed=resumed,
+        seconds=asyncio.get_running_loop().time() - started,
+        warnings=made.result.manifest.warnings,
+    )
+
+
+async def _push_while_made(
+    workspace: Workspace,
+    history: History,
+    request: BackupRequest,
+    member: Member,
+    business: Business,
+    sending: Callable[..., Awaitable[Pushed]],
+    progress: Progress,
+) -> tuple[BackupMade, Pushed]:
+    """Back up, and send what there is of the bundle meanwhile; all of it afterwards where that cannot be.
+
+    ``sending`` takes a transfer and its bundle. A push that fails does not keep the backup from being made.
+    """
+    pushes: dict[str, asyncio.Task[Pushed]] = {}
+
+    def opened(manifest: Manifest, growing: Growing) -> None:
+        push = push_record(manifest.bundle_id, None, member, business)
+
+        async def send() -> Pushed:
+            return await sending(await history.start_transfer(push), growing)
+
+        pushes[push.id] = asyncio.create_task(send())
+
+    try:
+        made = await make_backup(workspace, history, request, opened=opened, progress=progress)
+        if not pushes:
+            push = push_record(made.record.id, made.record.size, member, business)
+            return made, await sending(await history.start_transfer(push), made.file)
+        transfer = list(pushes)[-1]
+        await history.progress_transfer(transfer, None, made.record.size)
+        return made, await pushes[transfer]
+    finally:
+        # Those of a bundle that was given up, or all if this is.
+        for task in pushes.values():
+            task.cancel()
+        await asyncio.gather(*pushes.values(), return_exceptions=True)
 
 
 async def push_made(
@@ -153,26 +197,22 @@ async def push_made(
     *,
     mode: PushMode,
     patience: float,
-    space_seconds: float = 0.0,
     progress: Progress,
     warnings: tuple[str, ...],
     started: float,
     sent: int = 0,
-    resumed: bool = False,
 ) -> PushDone:
     """Push a bundle that is made, as a transfer of its own. ``started`` is when the push began, by the loop's clock;
     ``sent`` are bytes that it sent before. Raises what :func:`push` raises."""
-    transfer = await history.start_transfer(push_record(backup, member, business))
+    transfer = await history.start_transfer(push_record(backup.id, backup.size, member, business))
     pushed = await hand_over(
         workspace,
         history,
         member,
         transfer,
-        backup,
         file,
         mode=mode,
         patience=patience,
-        space_seconds=space_seconds,
         progress=progress,
     )
     return PushDone(
@@ -181,7 +221,7 @@ async def push_made(
         file=file,
         receipt=pushed.receipt,
         sent=sent + pushed.sent,
-        resumed=resumed,
+        resumed=False,
         seconds=asyncio.get_running_loop().time() - started,
         warnings=warnings,
     )

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from agent.growing import Growing
 from agent.log import get_logger
 from agent.peers import http
 from agent.peers.delta import BaseFile
@@ -66,13 +67,14 @@ class PeerClient:
         space_seconds: float | None = None,
         opener: Opener = plainly,
         bases: Sequence[BaseFile] = (),
+        growing: Growing | None = None,
     ) -> Pushed:
         """Hand the bundle file over and return the receipt; a broken upload goes on where the peer has it.
 
         Cancelled, it tells the peer: to keep what came for the next time, or to drop it where ``dropped`` is set.
         ``opener`` reads the file. ``bases`` are earlier bundles, the best first: what travels is a delta against the
         first of them that the peer has, too. A peer without space is waited for as long as ``space_seconds`` (None: as
-        limited).
+        limited). A file that is still ``growing`` is sent as it grows.
 
         A receipt with outcome ``refused`` or ``failed`` is returned as well: it is the peer's word.
         """
@@ -87,6 +89,7 @@ class PeerClient:
             space_seconds=space_seconds,
             opener=opener,
             bases=bases,
+            growing=growing,
         )
         return await push.run()
 

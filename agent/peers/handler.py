@@ -63,6 +63,7 @@ class Part(Protocol):
 
     path: Path
     offset: int
+    size: int
 
     async def __aenter__(self) -> Part: ...
     async def close(self) -> None: ...

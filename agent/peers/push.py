@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from agent.growing import Growing, Unfinished
 from agent.log import get_logger
 from agent.peers import http
 from agent.peers.delta import BaseFile, pieces
@@ -33,6 +34,9 @@ Tell = Callable[[str, int, int, str], None]
 
 PIECE = 256 << 10
 STEP_SECONDS = 1.0
+_GUESS, _GUESS_ROW = 1 << 20, 64
+"""How many bytes a bundle that is still being made is thought to have, and for each of its rows."""
+_GROWN_SECONDS = 0.1
 GOODBYE_SECONDS = 2.0
 _ANEW = ("unknown-transfer", "wrong-offset", "not-receiving", "stopping", "too-slow", "damaged-part")
 _NO_SPACE = "disk-full"
@@ -42,11 +46,13 @@ _NO_DELTA = ("no-base", "bad-delta", "frame-damaged", "decompression-bomb", "mal
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """How a push ended: the receipt, checked and in the signed form to keep, and the bytes sent over the network."""
+    """How a push ended: the receipt, checked and in the signed form to keep, the bytes sent over the network, and those
+    of the bundle."""
 
     receipt: Receipt
     signed: SignedReceipt
     sent: int
+    size: int
 
 
 def silent(_phase: str, _done: int, _total: int, _text: str) -> None:
@@ -85,7 +91,11 @@ def _passing(error: PeerError) -> PeerError:
 
 
 class Push:
-    """One bundle file on its way to one device; ``run`` once."""
+    """One bundle file on its way to one device; ``run`` once.
+
+    One that is still ``growing`` is sent as it grows: what is offered is a guess at its size then, and it is offered
+    again once that is known (PEER.md, "Pushing").
+    """
 
     def __init__(
         self,
@@ -100,8 +110,10 @@ class Push:
         space_seconds: float | None = None,
         opener: Opener = plainly,
         bases: Sequence[BaseFile] = (),
+        growing: Growing | None = None,
     ) -> None:
-        self._opener = opener
+        self._opener = opener if growing is None else growing.open
+        self._growing = growing
         self._bases = {base.bundle_id: base for base in bases[:MAX_BASES]}
         self._space_seconds = directory.limits.space_seconds if space_seconds is None else space_seconds
         self._throttle = throttle or Throttle(None)
@@ -121,27 +133,54 @@ class Push:
     async def run(self) -> Pushed:
         """Push until the receipt is here. Raises ``PeerError``."""
         manifest = await asyncio.to_thread(read_manifest, self._path, self._opener)
-        size = await asyncio.to_thread(size_of, self._path, self._opener)
         encoded = await asyncio.to_thread(manifest.encode)
         while True:
-            offer = Offer(encoded, size, None, self._mode, tuple(self._bases), TELLING)
             try:
                 link = await self._directory.connect(self._node_id)
                 try:
-                    signed = await self._once(link, offer)
+                    signed = None
+                    while signed is None:
+                        size, known = await self._size(manifest)
+                        offer = Offer(encoded, size, None, self._mode, tuple(self._bases), TELLING)
+                        signed = await self._once(link, offer, wanted=known)
                 finally:
                     await link.close()
             except PeerError as error:
-                if self._bases and isinstance(error, Refused) and error.code in _NO_DELTA:
+                if isinstance(error, Refused) and self._growing is not None and not self._growing.complete:
+                    # Asked again once the whole of it is known.
+                    await self._grown()
+                elif self._bases and isinstance(error, Refused) and error.code in _NO_DELTA:
                     log.info("no delta", reason=str(error))
                     self._bases = {}
                 elif not await self._wait_for_space(error):
                     await self._patience.pause(_passing(error), self._tell)
                 continue
             receipt = await asyncio.to_thread(open_receipt, signed, self._node_id, manifest.bundle_id)
-            return Pushed(receipt, signed, self._sent)
+            return Pushed(receipt, signed, self._sent, size)
 
-    async def _once(self, link: Link, offer: Offer) -> SignedReceipt:
+    async def _size(self, manifest: Manifest) -> tuple[int, bool]:
+        """How many bytes the bundle has, and whether that is so or a guess, more than there are now."""
+        growing = self._growing
+        if growing is None:
+            return await asyncio.to_thread(size_of, self._path, self._opener), True
+        if growing.complete:
+            return growing.size, True
+        return max(_GUESS + manifest.total_rows * _GUESS_ROW, 2 * growing.size), False
+
+    @property
+    def _unmade(self) -> bool:
+        return self._growing is not None and self._growing.failed
+
+    async def _grown(self) -> None:
+        """Wait until the bundle is made."""
+        assert self._growing is not None
+        while not self._growing.complete:
+            if self._unmade:
+                raise Unfinished("The bundle could not be made.")
+            await asyncio.sleep(_GROWN_SECONDS)
+
+    async def _once(self, link: Link, offer: Offer, *, wanted: bool) -> SignedReceipt | None:
+        """Offer, and send what the peer lacks. The receipt if it is ``wanted``; else None, once all was sent."""
         answer = await link.read(OfferAnswer.decode, "POST", "/v1/offers", message=offer)
         self._note(answer.offset)
         if answer.status == "done" and answer.receipt is not None:
@@ -153,15 +192,20 @@ class Push:
         try:
             if answer.offset < offer.size:
                 base = await self._open(self._bases.get(answer.base))
-                await self._upload(link, answer.transfer_id, answer.offset, offer.size, base)
-            return await self._receipt(link, answer.transfer_id)
+                await self._upload(link, answer.transfer_id, answer.offset, offer.size, base, guessed=not wanted)
+            return await self._receipt(link, answer.transfer_id) if wanted else None
         except asyncio.CancelledError:
             await self._say_goodbye(link, answer.transfer_id)
+            raise
+        except PeerError:
+            if self._unmade:
+                await self._say_goodbye(link, answer.transfer_id)
+                raise Unfinished("The bundle could not be made.") from None
             raise
 
     async def _say_goodbye(self, link: Link, transfer: str) -> None:
         """Tell the receiver that no more comes: for now, or for good where ``dropped`` is set."""
-        for_good = self._dropped is not None and self._dropped.is_set()
+        for_good = self._unmade or (self._dropped is not None and self._dropped.is_set())
         try:
             path = f"/v1/uploads/{transfer}" + ("" if for_good else "?keep=1")
             await link.call("DELETE", path, seconds=GOODBYE_SECONDS)
@@ -199,11 +243,13 @@ class Push:
             return None
 
     async def _upload(
-        self, link: Link, transfer: str, offset: int, size: int, base: tuple[BinaryIO, Base] | None
+        self, link: Link, transfer: str, offset: int, size: int, base: tuple[BinaryIO, Base] | None, *, guessed: bool
     ) -> None:
-        """Send the bytes from ``offset`` on, or the delta that tells them; ``base`` is closed here."""
+        """Send the bytes from ``offset`` on, or the delta that tells them; ``base`` is closed here. Of ``guessed`` size
+        are those that a bundle has when it is complete, but fewer than that.
+        """
         headers = {http.OFFSET_HEADER: str(offset), "Content-Type": http.DELTA_TYPE if base else http.UPLOAD_TYPE}
-        if base is None:
+        if base is None and not guessed:
             headers["Content-Length"] = str(size - offset)
         moved = [asyncio.get_running_loop().time()]
         self._meter.note(offset)
@@ -212,6 +258,8 @@ class Push:
             parts = pieces(file, base[1], offset) if base else self._plain(file, offset)
             while (part := await asyncio.to_thread(next, parts, None)) is not None:
                 data, position = part
+                if guessed and position >= size:
+                    return  # it is longer than was thought: offered anew, it goes on from here
                 await self._throttle.spend(len(data))
                 yield data
                 self._sent += len(data)

@@ -63,6 +63,10 @@ class Receiver:
         """Whether all bytes are here."""
         return self.offset == self.size
 
+    def resize(self, size: int) -> None:
+        """The bundle has so many bytes after all."""
+        self.size = self.part.size = size
+
     async def open(self) -> None:
         """Enter the part and go on from where its mark says, or from what can be checked again quickly.
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from agent.peers import http
 from agent.peers.delta import BaseFile
-from agent.peers.errors import Cancelled
+from agent.peers.errors import Cancelled, RequestError
 from agent.peers.handler import IncomingOffer, Peer, Report
 from agent.peers.pace import Meter
 from agent.peers.receive import Receiver
@@ -18,9 +18,10 @@ from protocol.messages import Offer, OfferAnswer, OfferStatus, Phase, Problem, P
 
 
 def transfer_id(node_id: str, offer: Offer, bundle_id: str) -> str:
-    """The ID of the upload of this very bundle by this very device: the same after any interruption."""
+    """The ID of the upload of this very bundle by this very device: the same after any interruption, and whatever is
+    known of its size."""
     digest = hashlib.sha256()
-    for part in (node_id.encode(), bundle_id.encode(), offer.mode.encode(), str(offer.size).encode(), offer.manifest):
+    for part in (node_id.encode(), bundle_id.encode(), offer.mode.encode(), offer.manifest):
         digest.update(len(part).to_bytes(8, "big") + part)
     return "t-" + base64.b32encode(digest.digest()[:20]).decode().lower()
 
@@ -62,6 +63,15 @@ class Upload:
     meter: Meter = field(default_factory=Meter)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def resize(self, size: int) -> None:
+        """The sender knows better now how many bytes the bundle has. Raises ``RequestError`` if that cannot be."""
+        if size == self.offer.size:
+            return
+        if size < self.receiver.offset:
+            raise RequestError(409, "wrong-size", "More of this bundle is here than it is said to have.")
+        self.offer = replace(self.offer, size=size)
+        self.receiver.resize(size)
 
     def answer(self, offset: int) -> OfferAnswer:
         """What the sender is told: to go on from there."""

@@ -129,7 +129,7 @@ class Uploads:
         if known is not None and known.phase == "done" and known.receipt is not None:
             return OfferAnswer("done", offer.transfer_id, offer.size, receipt=known.receipt)
         if known is not None and not known.ended.is_set():
-            return await self._again(known)
+            return await self._again(known, offer.size)
         await self._make_room(peer, offer)
         decision = await self._handler.offer(peer, offer)
         if isinstance(decision, Refuse):
@@ -148,13 +148,17 @@ class Uploads:
             self._start_finish(upload)
         return upload.answer(offset)
 
-    async def _again(self, upload: Upload) -> OfferAnswer:
-        """The same offer while its upload is open: the old connection is dead or about to be."""
+    async def _again(self, upload: Upload, size: int) -> OfferAnswer:
+        """The same offer while its upload is open: the old connection is dead or about to be, or the sender, which was
+        still making the bundle, has more of it."""
         offset = upload.offer.size
         if upload.phase == "receiving":
             async with upload.sole_writer():
                 await upload.receiver.sync()
+                upload.resize(size)
                 offset = upload.receiver.offset
+            if upload.receiver.complete and upload.phase == "receiving":
+                self._start_finish(upload)
         return upload.answer(offset)
 
     async def _head(self, request: web.Request) -> web.Response:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent.archive.errors import DiskFullError
+from agent.archive.writer import Writer
 from agent.config import change
 from agent.home import Home
+from agent.operations.transfers import push
+from agent.operations.workspace import Workspace
 from protocol.messages import Receipt, SignedReceipt
 from tests.support.agents import Laptop, Shops, ended, wait_until
 
@@ -41,6 +47,34 @@ def under_way(laptop: Laptop) -> dict[str, Any]:
 
 def pushing(office: Laptop, sales: Laptop) -> subprocess.Popen[str]:
     return office.start("push", BUSINESS, sales.name, "--no-compress")
+
+
+def test_a_push_whose_backup_fails_leaves_nothing_over_there(
+    slow: tuple[Laptop, Laptop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bundle is sent while it is made, and its last bytes find the disk full."""
+    office, sales = slow
+    before = sales.digest()
+
+    async def fail(self: Writer, name: str | None = None) -> Path:
+        while not (found := sales.do("transfers")) or not found[0]["offset"]:
+            await asyncio.sleep(0.05)
+        raise DiskFullError("The disk is full.", "Free some space.")
+
+    async def push_now() -> None:
+        workspace = Workspace(Home(office.home))
+        async with workspace.history() as history:
+            await push(workspace, history, BUSINESS, sales.name, compress=False)
+
+    monkeypatch.setattr(Writer, "commit", fail)
+    monkeypatch.setattr("agent.archive.writer.BUFFER", 1000)
+    with pytest.raises(DiskFullError):
+        asyncio.run(push_now())
+    assert office.history()["backups"] == []
+    assert [each["state"] for each in office.history()["transfers"]] == ["failed"]
+    assert [each["state"] for each in sales.history()["transfers"]] == ["refused"]
+    assert sales.files("spool") == []
+    assert sales.digest() == before
 
 
 def test_cancelled_by_the_receiver(slow: tuple[Laptop, Laptop]) -> None:
