@@ -7,10 +7,13 @@ stretches of bytes at a time.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 
 _STRIDE, _LONGEST_STRIDE = 1 << 12, 1 << 17
 _NEAR = 1 << 16
 """How many bytes of rows that are gone may lie between two that stayed."""
+_FEW, _FEW_BYTES = 64, 1 << 13
+"""From so many stretches, or bytes of new rows, on it is cheaper to look at each row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,35 +51,80 @@ class Edits:
 
 def find_edits(block: bytes, before: bytes, most: int) -> Edits | None:
     """How ``block`` comes of ``before``, both whole rows; None where more than ``most`` bytes of rows are new."""
-    stretches: list[tuple[int | None, int]] = []
-    new: list[bytes] = []
-    size = here = there = 0
+    found = _Found(min(most, _FEW_BYTES))
+    here = there = 0
     while here < len(block):
+        if len(found.stretches) > _FEW:
+            return _by_rows(block, before, most)
         length = _equal(block, here, before, there)
         if here + length < len(block):
             length = block.rfind(b"\n", here, here + length) + 1 - here
         if length > 0:
-            stretches.append((there, length))
+            found.old(there, length)
             here, there = here + length, there + length
             continue
         end = block.index(b"\n", here) + 1
         row = block[here:end]
-        found = before.find(b"\n" + row, there, there + _NEAR)
-        if found >= 0:
-            there = found + 1
+        near = before.find(b"\n" + row, there, there + _NEAR if here else len(before))
+        if near >= 0:
+            there = near + 1
             continue
-        size += len(row)
-        if size > most:
-            return None
-        new.append(row)
-        if stretches and stretches[-1][0] is None:
-            stretches[-1] = None, stretches[-1][1] + len(row)
-        else:
-            stretches.append((None, len(row)))
+        if not found.new(row):
+            return _by_rows(block, before, most)
         if row.split(b"\t", 1)[0] == before[there : there + len(row)].split(b"\t", 1)[0]:
             there = before.find(b"\n", there) + 1
         here = end
-    return Edits(tuple(stretches), b"".join(new))
+    return found.edits()
+
+
+class _Found:
+    """Edits in the making."""
+
+    def __init__(self, most: int) -> None:
+        self.stretches: list[tuple[int | None, int]] = []
+        self._rows: list[bytes] = []
+        self._left = most
+
+    def old(self, start: int, length: int) -> None:
+        """Bytes of the earlier text."""
+        self.stretches.append((start, length))
+
+    def new(self, rows: bytes) -> bool:
+        """Rows of its own; whether that is still not too much."""
+        self._left -= len(rows)
+        self._rows.append(rows)
+        if self.stretches and self.stretches[-1][0] is None:
+            self.stretches[-1] = None, self.stretches[-1][1] + len(rows)
+        else:
+            self.stretches.append((None, len(rows)))
+        return self._left >= 0
+
+    def edits(self) -> Edits:
+        return Edits(tuple(self.stretches), b"".join(self._rows))
+
+
+def _by_rows(block: bytes, before: bytes, most: int) -> Edits | None:
+    """The same, row by row: dearer where few rows changed, cheaper where many did, or stand in another order."""
+    old, rows = before[:-1].split(b"\n"), block[:-1].split(b"\n")
+    found = _Found(most)
+    numbers = dict(zip(old, range(len(old)), strict=True))
+    lengths = list(accumulate(map(len, old), initial=0))
+    first = following = -1
+    for row, number in zip(rows, map(numbers.get, rows), strict=True):
+        if number == following:
+            following += 1
+            continue
+        if first != following:
+            found.old(lengths[first] + first, lengths[following] - lengths[first] + following - first)
+        if number is not None:
+            first, following = number, number + 1
+        elif found.new(row + b"\n"):
+            first = following = -1
+        else:
+            return None
+    if first != following:
+        found.old(lengths[first] + first, lengths[following] - lengths[first] + following - first)
+    return found.edits()
 
 
 def _equal(one: bytes, here: int, other: bytes, there: int) -> int:
