@@ -14,7 +14,7 @@ from protocol.errors import ProtocolError
 from protocol.frames import EncodedFrame
 from protocol.limits import DEFAULT_LIMITS, Limits
 from protocol.manifest import Manifest
-from protocol.reader import BundleReader, FrameRead
+from protocol.reader import BundleReader, Event, FrameRead
 from protocol.seal import Seal, VerifySignature, verify_seal
 
 _CHUNK_BYTES = 1 << 20
@@ -52,9 +52,14 @@ class VerifiedBundle:
         """
         reader = BundleReader(self.limits)
         file = await asyncio.to_thread(self.opener, self.path)
+
+        def read() -> list[Event] | None:
+            chunk = file.read(_CHUNK_BYTES)
+            return reader.feed(chunk) if chunk else None
+
         try:
-            while chunk := await asyncio.to_thread(file.read, _CHUNK_BYTES):
-                for event in await asyncio.to_thread(reader.feed, chunk):
+            while (events := await asyncio.to_thread(read)) is not None:
+                for event in events:
                     if isinstance(event, FrameRead):
                         yield event.frame
             reader.close()

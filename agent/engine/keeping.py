@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -24,6 +24,8 @@ from protocol.manifest import BusinessRef, ColumnEntry, Kind, Manifest, Options,
 from protocol.writer import BundleWriter
 
 _SECTIONS = {TableClass.BUSINESS: Section.BUSINESS, TableClass.UNCLASSIFIED: Section.UNCLASSIFIED}
+
+_AT_ONCE = 1 << 20
 
 OpenSink = Callable[[Manifest], AbstractAsyncContextManager[Sink]]
 
@@ -101,9 +103,9 @@ async def write_undo(
             asked.set()
             if indexes:
                 places = {index: first + number for number, index in enumerate(indexes)}
-                async for frame in source.frames():
-                    if frame.entry in places:
-                        await sink.write(writer.frame(await asyncio.to_thread(_moved, frame, places[frame.entry])))
+                async with aclosing(_several(source, places)) as coming:
+                    async for frames in coming:
+                        await sink.write(await asyncio.to_thread(_moved, writer, frames, places))
             await sink.write(await asyncio.to_thread(writer.seal, keeper.origin.sign, keeper.origin.certificate))
 
     async def go_on() -> None:
@@ -128,10 +130,30 @@ async def _both(*works: Coroutine[Any, Any, None]) -> None:
         raise failure
 
 
-def _moved(frame: EncodedFrame, entry: int) -> EncodedFrame:
-    """The same rows as a frame of another entry."""
-    digest = frame_digest(entry, frame.rows, frame.raw_length, frame.codec, frame.data)
-    return replace(frame, entry=entry, digest=digest)
+async def _several(source: BundleSource, entries: Collection[int]) -> AsyncGenerator[list[EncodedFrame], None]:
+    """The frames of these entries, about a megabyte at a time: a thread for each would cost as much as its work."""
+    several: list[EncodedFrame] = []
+    size = 0
+    async with aclosing(source.frames()) as frames:
+        async for frame in frames:
+            if frame.entry in entries:
+                several.append(frame)
+                size += len(frame.data)
+            if size >= _AT_ONCE:
+                yield several
+                several, size = [], 0
+    if several:
+        yield several
+
+
+def _moved(writer: BundleWriter, frames: Iterable[EncodedFrame], places: Mapping[int, int]) -> bytes:
+    """The same rows as frames of other entries, to be written."""
+    moved = []
+    for frame in frames:
+        entry = places[frame.entry]
+        digest = frame_digest(entry, frame.rows, frame.raw_length, frame.codec, frame.data)
+        moved.append(writer.frame(replace(frame, entry=entry, digest=digest)))
+    return b"".join(moved)
 
 
 def _brought(entry: TableEntry, classification: Classification) -> TableEntry:
