@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import agent.aiohttp_lean  # noqa: F401 - before anything else imports aiohttp
 from agent.config import load_early
+from agent.heaps import few_heaps
 from agent.home import Home
 from agent.log import get_logger, setup
 from agent.operations.posting import serve_outbox
@@ -27,6 +28,7 @@ async def run_agent(home: Home, *, ready: Callable[[int], None]) -> None:
 
     Raises ``HomeBusyError`` where another agent runs on this folder, and errors of the layers below.
     """
+    few_heaps()
     workspace = Workspace(home)
     level = load_early(home).log_level
     close_log = setup(home, level=level, console_level=level)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from agent.archive.history import History
 from agent.archive.records import INTERRUPTED
 from agent.archive.spool import Spool
+from agent.heaps import give_back
 from agent.log import get_logger
 from agent.operations import requests
 from agent.operations.network import whereabouts
@@ -78,7 +79,10 @@ class Attending:
     async def apply(
         self, peer: Peer, offer: IncomingOffer, part: Part, arrived: Arrived | None, report: Report
     ) -> SignedReceipt:
-        return await (await self._work()).apply(peer, offer, part, arrived, report)
+        try:
+            return await (await self._work()).apply(peer, offer, part, arrived, report)
+        finally:
+            asyncio.get_running_loop().run_in_executor(None, give_back)
 
     async def stopped(self, peer: Peer, offer: IncomingOffer, *, cancelled: bool) -> None:
         await (await self._work()).stopped(peer, offer, cancelled=cancelled)
