@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, TypeVar
 
 from agent.growing import Growing, Unfinished
 from agent.log import get_logger
@@ -28,6 +29,8 @@ from protocol.messages import MAX_BASES, Offer, OfferAnswer, Problem, Progress, 
 from protocol.reader import BundleReader
 
 log = get_logger(__name__)
+
+T = TypeVar("T")
 
 Tell = Callable[[str, int, int, str], None]
 """Told of progress: phase (``sending`` counts bytes, the peer's own phases count rows), done, total, a sentence."""
@@ -114,6 +117,8 @@ class Push:
     ) -> None:
         self._opener = opener if growing is None else growing.open
         self._growing = growing
+        # Reading it may have to wait for whoever makes it, who needs the threads that all share.
+        self._thread = ThreadPoolExecutor(1, "push") if growing is not None else None
         self._bases = {base.bundle_id: base for base in bases[:MAX_BASES]}
         self._space_seconds = directory.limits.space_seconds if space_seconds is None else space_seconds
         self._throttle = throttle or Throttle(None)
@@ -132,7 +137,14 @@ class Push:
 
     async def run(self) -> Pushed:
         """Push until the receipt is here. Raises ``PeerError``."""
-        manifest = await asyncio.to_thread(read_manifest, self._path, self._opener)
+        try:
+            return await self._run()
+        finally:
+            if self._thread is not None:
+                self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _run(self) -> Pushed:
+        manifest = await self._in_thread(read_manifest, self._path, self._opener)
         encoded = await asyncio.to_thread(manifest.encode)
         while True:
             try:
@@ -157,6 +169,9 @@ class Push:
                 continue
             receipt = await asyncio.to_thread(open_receipt, signed, self._node_id, manifest.bundle_id)
             return Pushed(receipt, signed, self._sent, size)
+
+    async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
 
     async def _size(self, manifest: Manifest) -> tuple[int, bool]:
         """How many bytes the bundle has, and whether that is so or a guess, more than there are now."""
@@ -256,7 +271,7 @@ class Push:
 
         async def body() -> AsyncIterator[bytes]:
             parts = pieces(file, base[1], offset) if base else self._plain(file, offset)
-            while (part := await asyncio.to_thread(next, parts, None)) is not None:
+            while (part := await self._in_thread(next, parts, None)) is not None:
                 data, position = part
                 if guessed and position >= size:
                     return  # it is longer than was thought: offered anew, it goes on from here
@@ -272,7 +287,7 @@ class Push:
                 pass
 
         self._tell("sending", offset, size, "")
-        file = await asyncio.to_thread(self._opener, self._path)
+        file = await self._in_thread(self._opener, self._path)
         try:
             await self._watched(link, asyncio.create_task(send()), moved)
         finally:
