@@ -64,15 +64,25 @@ class Mark:
         return cls(str(server), int(own), int(oldest), kept)
 
 
-async def mark_tables(connection: asyncpg.Connection, tables: Iterable[Table]) -> Mark:
+async def mark_tables(
+    connection: asyncpg.Connection, tables: Iterable[Table], filled: Mapping[str, int] | None = None
+) -> Mark:
     """Mark these tables as they are for a transaction that has written what it writes.
 
-    A table that somebody has written to while another transaction was still open is left out: which of its rows are
-    older than the mark could not be told.
+    ``filled`` are those that it found empty, holds alone and has filled, with the number of their rows: they need not
+    be looked at. A table that somebody has written to while another transaction was still open is left out: which of
+    its rows are older than the mark could not be told.
     """
     server = await connection.fetchrow(_SERVER)
     own = int(await connection.fetchval("SELECT pg_current_xact_id()::text"))
-    return _marked(server, own, await _look(connection, tables, own, int(server["oldest"])))
+    tables, filled = list(tables), filled or {}
+    others = [table for table in tables if table.name not in filled]
+    found = await _look(connection, others, own, int(server["oldest"]))
+    known = {qualified(table): table.name for table in tables if table.name in filled}
+    for row in await connection.fetch("SELECT name, name::regclass::oid AS oid FROM unnest($1::text[]) name", [*known]):
+        name = known[row["name"]]
+        found[name] = _Rows(row["oid"], filled[name], filled[name], 0)
+    return _marked(server, own, found)
 
 
 class Marking:

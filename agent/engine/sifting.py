@@ -146,7 +146,9 @@ async def remember(connection: Connection, work: Work, names: Sequence[str], ear
     merges = {merge.stage.table.name: merge for merge in (*work.merges, *work.sifted.values())}
     if not names or await has_triggers(connection, work.tables):
         return None
-    mark = await mark_tables(connection, [work.schema.tables[name] for name in names])
+    loaded = [merge.stage for merge in work.merges if merge.stage.loaded]
+    filled = {stage.table.name: work.staged_rows(stage.index) for stage in loaded}
+    mark = await mark_tables(connection, [work.schema.tables[name] for name in names], filled)
     if not any(own for _, _, own in mark.tables.values()):
         return None
     if earlier is not None:
