@@ -171,7 +171,3 @@ class Arrivals:
                     await arriving.give_up()
                 async with self._spool.open(each.id, 0) as part:
                     await part.discard()
-
-    async def clean(self) -> list[str]:
-        """Throw away what is too old or too much to go on with. Returns bundle IDs."""
-        return await self._spool.clean()

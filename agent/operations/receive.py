@@ -6,8 +6,7 @@ Who asks has been checked against the roster by the peer server; what they may a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 from agent.archive.history import History
 from agent.archive.records import DONE, FAILED, REFUSED, TransferRecord
@@ -30,8 +29,6 @@ from agent.operations.giving import Giving
 from agent.operations.judging import OfferJudge
 from agent.operations.look import travelling
 from agent.operations.looking import LOOK, look_at
-from agent.operations.network import whereabouts
-from agent.operations.outcomes import settle
 from agent.operations.queue import Queue
 from agent.operations.requests import STORE, WAITS
 from agent.operations.restores import apply_bundle, in_words, proved, totals
@@ -55,7 +52,6 @@ from protocol.requests import (
     SchemaAnswer,
     TableDigest,
     TableMark,
-    Whereabouts,
 )
 
 log = get_logger(__name__)
@@ -64,7 +60,7 @@ OTHER_RESTORE_SECONDS = 120.0
 
 
 class Reception:
-    """The peer server's handler. One apply at a time; others queue."""
+    """The work behind the peer server, from the first that is asked of it. One apply at a time; others queue."""
 
     def __init__(self, workspace: Workspace, history: History) -> None:
         self._workspace = workspace
@@ -74,8 +70,6 @@ class Reception:
         self._judge = OfferJudge(workspace, history, self.arrivals)
         self._answering = Answering.of(lambda: workspace.database_url, workspace.catalogue)
         self._queue = Queue()
-        self.hear: Callable[[Mapping[str, Sequence[str]]], None] = lambda _: None
-        """Told where peers say that others are."""
         self.approvals = Approvals(workspace, history)
         self._giving = Giving(workspace, history)
         self._left: dict[str, asyncio.Task[None]] = {}
@@ -323,11 +317,6 @@ class Reception:
         self._giving.require_compare(peer, request.business)
         return self._answering.rows(peer.node_id, request)
 
-    async def whereabouts(self, peer: Peer, theirs: Whereabouts) -> Whereabouts:
-        """Take what the peer knows of where devices are, and say what this laptop knows."""
-        self.hear(theirs.nodes)
-        return await whereabouts(self._workspace)
-
     async def schema(self, peer: Peer) -> SchemaAnswer:
         """The tables that may travel, with their columns' types."""
         return SchemaAnswer(await travelling(self._workspace))
@@ -357,12 +346,3 @@ class Reception:
         finally:
             await left.part.close()
             self._left.pop(left.offer.transfer_id, None)
-
-    async def tidy(self) -> None:
-        """At start: throw away what died half way and is too old to go on with; tell the truth about the rest."""
-        await self._history.mark_interrupted()
-        await settle(self._workspace, self._history)
-        removed: list[Path] = await self._workspace.archive.start()
-        dropped = await self.arrivals.clean()
-        if removed or dropped:
-            log.info("removed unfinished files", files=len(removed) + len(dropped))

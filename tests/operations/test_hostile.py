@@ -13,8 +13,8 @@ from agent.archive.history import History
 from agent.archive.records import BackupRecord
 from agent.config import change
 from agent.home import Home
+from agent.operations.attending import Attending
 from agent.operations.judging import MOST_SPOOLED
-from agent.operations.receive import Reception
 from agent.operations.workspace import Workspace, utc_now
 from agent.peers.handler import Accept, Decision, IncomingOffer, Peer, Refuse
 from certs.roster import Role
@@ -62,12 +62,12 @@ def decide(here: Laptop, there: Laptop, *changes: Change, before: BackupRecord |
         async with History.open(workspace.home) as history:
             if before is not None:
                 await history.add_backup(before)
-            reception = Reception(workspace, history)
-            await reception.tidy()
+            attending = Attending(workspace, history)
+            await attending.tidy()
             try:
-                return await reception.offer(Peer(there.node_id, there.name, Role.MEMBER, ""), offer)
+                return await attending.offer(Peer(there.node_id, there.name, Role.MEMBER, ""), offer)
             finally:
-                await reception.close()
+                await attending.close()
 
     return asyncio.run(ask())
 
