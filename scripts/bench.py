@@ -84,6 +84,7 @@ def main() -> int:
     parser.add_argument("--only", action="append", choices=("backups", *_PARTS), help="backups, and this (repeat it)")
     parser.add_argument("--peers", type=int, default=10, help="other agents around the idle one (10)")
     parser.add_argument("--growth", action="store_true", help="also at a tenth and at ten times the rows")
+    parser.add_argument("--growth-rounds", type=int, help="how often the other sizes are measured (as often)")
     parser.add_argument("--programs", type=Path, help="the bin folder of a PostgreSQL (the newest installed)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--readme", action="store_true", help="write the table into README.md")
@@ -97,7 +98,8 @@ def main() -> int:
     if given.growth:
         measured = {ran_on["rows"]: bench.results}
         for times in (0.1, 10):
-            other, found = measure(programs, round(rows * times), rounds, [part for part in parts if part != "idle"], 0)
+            less = [part for part in parts if part != "idle"]
+            other, found = measure(programs, round(rows * times), given.growth_rounds or rounds, less, 0)
             measured[other["rows"]] = found.results
         exponents = growth(measured)
     if given.readme:
