@@ -33,14 +33,20 @@ class Meetings:
         self._started = started
         self._met: dict[str, _Met] = {}
         self._seen: dict[str, float] = {}
+        self._dialled: dict[str, float] = {}
 
     def seen(self, node_id: str, now: float) -> None:
         """The device has appeared on the network, or has other addresses."""
         self._seen[node_id] = now
 
     def met(self, node_id: str, now: float, version: int) -> None:
-        """A meeting has ended, whoever began it (or could not be had): both have the roster of this version."""
+        """A meeting has ended, whoever began it: both have the roster of this version."""
         self._met[node_id] = _Met(now, version)
+
+    def dialled(self, node_id: str, now: float, version: int) -> None:
+        """This laptop has begun a meeting, which has ended or could not be had."""
+        self._dialled[node_id] = now
+        self.met(node_id, now, version)
 
     def due(self, node_id: str, version: int, devices: int, *, proven: bool) -> float:
         """From when on this laptop is to begin a meeting with the device.
@@ -50,6 +56,8 @@ class Meetings:
         """
         begins = self._own < node_id or not proven
         met, seen = self._met.get(node_id), self._seen.get(node_id, self._started)
+        if not proven and self._dialled.get(node_id, seen - 1) < seen:
+            return seen + SOON_SECONDS  # also if the other one has met this laptop already
         if met is None or met.at < seen:
             return seen + (SOON_SECONDS if begins else PATIENCE_SECONDS)
         if met.version < version:

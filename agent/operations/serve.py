@@ -153,7 +153,7 @@ async def _keep_roster(workspace: Workspace, net: Network, meetings: Meetings, n
                 if member.node_id != own and member.active and net.directory.candidates(member.node_id):
                     if (left := _left(workspace, net, meetings, member.node_id) - clock()) <= 0:
                         await _meet(workspace, net, member)
-                        meetings.met(member.node_id, clock(), workspace.store.roster().version)
+                        meetings.dialled(member.node_id, clock(), workspace.store.roster().version)
                     else:
                         wait = min(wait, left)
         except TrustError as error:

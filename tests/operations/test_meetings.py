@@ -39,6 +39,16 @@ def test_who_was_never_reached_where_it_is_announced_is_dialled_by_both() -> Non
     assert small.due(LARGE, 1, 2, proven=False) == large.due(SMALL, 1, 2, proven=False) == 50.0 + SOON_SECONDS
 
 
+def test_who_has_met_this_laptop_but_was_never_dialled_by_it_is_dialled_once() -> None:
+    large = Meetings(LARGE, 0.0)
+    large.seen(SMALL, 50.0)
+    large.met(SMALL, 50.1, 1)
+    assert large.due(SMALL, 1, 2, proven=False) == 50.0 + SOON_SECONDS
+    large.dialled(SMALL, 51.0, 1)
+    assert large.due(SMALL, 1, 2, proven=False) == 51.0 + SHORTEST_SECONDS
+    assert large.due(SMALL, 1, 2, proven=True) > 51.0 + SHORTEST_SECONDS
+
+
 def test_a_newer_roster_is_passed_on_at_once_by_whoever_has_it() -> None:
     large = Meetings(LARGE, 0.0)
     large.met(SMALL, 10.0, 3)
