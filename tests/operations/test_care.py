@@ -315,7 +315,7 @@ async def test_a_thousand_bundles_cost_few_queries_and_no_reading(
     for number in range(1, 1000):
         record = replace(
             first,
-            id=f"{first.id[:-4]}{number:04}",
+            id=f"{first.id[:-4]}x{number:03}",
             filename=f"b{number:04}.bundle",
             path=f"full/b{number:04}.bundle",
             created_at=NOON + timedelta(hours=number),
