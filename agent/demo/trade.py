@@ -33,7 +33,7 @@ _ORDERS = """
 INSERT INTO business_orders (id, "businessId", "orderNumber", "customerId", "employeeId", "orderType", status, subtotal,
                              "taxAmount", "totalAmount", "paymentMethod", "paymentStatus", "businessType", attributes,
                              notes, "processedAt", "createdAt", "updatedAt")
-SELECT order_id, $1, $2 || '-' || lpad(number::text, 6, '0'),
+SELECT order_id, $1, $2 || '-' || lpad(number::text, greatest(6, length(number::text)), '0'),
        CASE WHEN number % 3 = 0 THEN ($3::text[]) [1 + number / 3 % cardinality($3::text[])] END,
        ($4::text[]) [1 + number % cardinality($4::text[])],
        (CASE WHEN number % 19 = 0 THEN 'RETURN' ELSE 'SALE' END)::"OrderType",
@@ -55,7 +55,8 @@ SELECT line_id, order_id, variant, quantity, price, price * quantity, at FROM de
 _MOVEMENTS = """
 INSERT INTO business_stock_movements (id, "businessId", "productVariantId", "movementType", quantity, "unitCost",
                                       reference, "employeeId", "businessType", "createdAt", "businessProductId")
-SELECT movement_id, $1, variant, 'SALE', -quantity, price, $2 || '-' || lpad(number::text, 6, '0'),
+SELECT movement_id, $1, variant, 'SALE', -quantity, price,
+       $2 || '-' || lpad(number::text, greatest(6, length(number::text)), '0'),
        ($3::text[]) [1 + number % cardinality($3::text[])], $4, at, product
 FROM demo_lines
 """
