@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import threading
 from pathlib import Path
 from typing import BinaryIO
@@ -65,13 +66,8 @@ class Growing:
         try:
             return io.BufferedReader(_Reader(self, self.path), _BUFFER)
         except FileNotFoundError:
-            self._end()  # it is just being moved to where it will lie
+            self.wait(sys.maxsize)  # it is just being moved to where it will lie
             return io.BufferedReader(_Reader(self, self.path), _BUFFER)
-
-    def _end(self) -> None:
-        with self._changed:
-            while not (self._failed or self._complete):
-                self._changed.wait()
 
     def wait(self, position: int) -> int:
         """How many bytes there are, once that is more than ``position`` or all. Blocking; raises ``Unfinished``."""

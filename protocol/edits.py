@@ -7,7 +7,8 @@ stretches of bytes at a time.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, count
+from operator import add
 
 _STRIDE, _LONGEST_STRIDE = 1 << 12, 1 << 17
 _NEAR = 1 << 16
@@ -108,22 +109,25 @@ def _by_rows(block: bytes, before: bytes, most: int) -> Edits | None:
     old, rows = before[:-1].split(b"\n"), block[:-1].split(b"\n")
     found = _Found(most)
     numbers = dict(zip(old, range(len(old)), strict=True))
-    lengths = list(accumulate(map(len, old), initial=0))
+    starts = list(map(add, accumulate(map(len, old), initial=0), count()))
     first = following = -1
+
+    def end_stretch() -> None:
+        if first != following:
+            found.old(starts[first], starts[following] - starts[first])
+
     for row, number in zip(rows, map(numbers.get, rows), strict=True):
         if number == following:
             following += 1
             continue
-        if first != following:
-            found.old(lengths[first] + first, lengths[following] - lengths[first] + following - first)
+        end_stretch()
         if number is not None:
             first, following = number, number + 1
         elif found.new(row + b"\n"):
             first = following = -1
         else:
             return None
-    if first != following:
-        found.old(lengths[first] + first, lengths[following] - lengths[first] + following - first)
+    end_stretch()
     return found.edits()
 
 
