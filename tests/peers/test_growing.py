@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from agent.growing import Growing, Unfinished
+from agent.peers.delta import BaseFile
 from agent.peers.errors import Refused
-from agent.peers.push import read_manifest
+from agent.peers.push import Pushed, read_manifest
 from protocol.messages import Problem
 from tests.peers.laptops import Laptop
 from tests.peers.proxy import Proxy
@@ -58,6 +59,10 @@ class Making:
             self._partial.rename(final)
             self.growing.end(final)
 
+    async def push(self, front: Laptop, back: Laptop, port: int, *bases: BaseFile) -> Pushed:
+        """Push it to whoever listens on that port, while it is made."""
+        return await front.client(port).push(back.node_id, self.growing.path, growing=self.growing, bases=bases)
+
 
 def arrived(back: Laptop, making: Making) -> bool:
     return kept(back, making.bundle).read_bytes() == making.whole
@@ -70,9 +75,7 @@ async def test_it_arrives_while_it_is_made(
     front, back = shop[1], shop[2]
     making = makings(front.bundle(SIZE, seed=1))
     async with back.serve() as server:
-        pushing = asyncio.create_task(
-            front.client(server.port).push(back.node_id, making.growing.path, growing=making.growing)
-        )
+        pushing = asyncio.create_task(making.push(front, back, server.port))
         await making.make(0.1)
         while not back.shelf.offers:
             await asyncio.sleep(0.01)
@@ -90,7 +93,7 @@ async def test_a_connection_that_breaks_meanwhile(shop: list[Laptop], makings: C
     making = makings(front.bundle(SIZE, seed=2))
     async with back.serve() as server, Proxy(server.port, cut_after=[SIZE // 4, SIZE // 4]) as proxy:
         made = asyncio.create_task(making.make())
-        await front.client(proxy.port).push(back.node_id, making.growing.path, growing=making.growing)
+        await making.push(front, back, proxy.port)
         await made
         assert proxy.connections > 2
     assert arrived(back, making)
@@ -102,9 +105,7 @@ async def test_as_a_delta(shop: list[Laptop], makings: Callable[[Path], Making])
     making = makings(front.bundle(SIZE, seed=3))
     async with back.serve() as server:
         made = asyncio.create_task(making.make())
-        pushed = await front.client(server.port).push(
-            back.node_id, making.growing.path, growing=making.growing, bases=[base]
-        )
+        pushed = await making.push(front, back, server.port, base)
         await made
     assert arrived(back, making)
     assert pushed.sent < SIZE / 100
@@ -116,9 +117,7 @@ async def test_a_bundle_that_is_given_up_is_thrown_away_over_there(
     front, back = shop[1], shop[2]
     making = makings(front.bundle(SIZE, seed=4))
     async with back.serve() as server:
-        pushing = asyncio.create_task(
-            front.client(server.port).push(back.node_id, making.growing.path, growing=making.growing)
-        )
+        pushing = asyncio.create_task(making.push(front, back, server.port))
         await making.make(0.5)
         while not any(each.progress.offset for each in server.transfers()):
             await asyncio.sleep(0.01)
@@ -137,8 +136,7 @@ async def test_a_refusal_is_heard_again_once_the_bundle_is_made(
     back.shelf.refuse = Problem("disk-full", "There is no room for so much.", "")
     making = makings(front.bundle(SIZE, seed=5))
     async with back.serve() as server:
-        client = front.client(server.port)
-        pushing = asyncio.create_task(client.push(back.node_id, making.growing.path, growing=making.growing))
+        pushing = asyncio.create_task(making.push(front, back, server.port))
         while not back.shelf.offers:
             await making.make(0.3)
         back.shelf.refuse = Problem("not-allowed", "No.", "")
