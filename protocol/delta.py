@@ -171,8 +171,9 @@ def _pack(edits: Edits) -> bytes:
 def _unpack(told: bytes, raw_length: int) -> Edits:
     """The edits of a text of that many bytes."""
     size = zstandard.get_frame_parameters(told).content_size
-    # Each row is a stretch of its own, if it comes to the worst.
-    if not 0 < size <= _COUNT.size + raw_length * (1 + _STRETCH.size):
+    # Each row is a stretch of its own, if it comes to the worst; but no more memory than a frame itself may take.
+    most = _COUNT.size + raw_length * (1 + _STRETCH.size)
+    if not 0 < size <= min(most, DEFAULT_LIMITS.frame_raw_bytes):
         raise BadDelta("The edits of a frame do not say how long they are, or are too long.")
     whole = zstandard.ZstdDecompressor().decompress(told, max_output_size=size, allow_extra_data=False)
     (count,) = _COUNT.unpack_from(whole)

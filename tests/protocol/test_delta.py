@@ -224,6 +224,8 @@ def test_edits_by_hand() -> None:
         lambda: edited((0, ROW), (NEW, 5), new=b"no\n", raw_length=ROW + 5),
         lambda: edited((0, ROW), (NEW, 2), new=b"no", raw_length=ROW + 2),
         lambda: edited(*[(0, 25 * ROW)] * 100_000, raw_length=1 << 25),
+        lambda: edited((0, ROW), new=bytes(1 << 26), raw_length=1 << 26),
+        lambda: edited((0, ROW), new=bytes(1 << 10), raw_length=ROW),
     ],
 )
 def test_what_no_writer_makes_is_refused(wrong: Callable[[], bytes]) -> None:
