@@ -6,7 +6,6 @@ import io
 import sys
 import threading
 from pathlib import Path
-from typing import BinaryIO
 
 _BUFFER = 1 << 16
 
@@ -60,7 +59,7 @@ class Growing:
             self._failed = not self._complete
             self._changed.notify_all()
 
-    def open(self, _path: Path | None = None) -> BinaryIO:
+    def open(self, _path: Path | None = None) -> io.BufferedReader:
         """A reader (an ``agent.reading.Opener`` for this file alone). Its ``read`` waits for what it was asked for; at
         the end of a complete file it gives less. Seeking to the end is not for it."""
         try:

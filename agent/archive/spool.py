@@ -62,6 +62,11 @@ class Incoming:
         """Whether all bytes are there."""
         return self.offset == self.size
 
+    @property
+    def written(self) -> int:
+        """How many bytes whoever reads the file finds there."""
+        return self.offset - self._buffered
+
     async def __aenter__(self) -> Incoming:
         try:
             await self._run(self._open)

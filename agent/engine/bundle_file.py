@@ -17,7 +17,7 @@ from protocol.manifest import Manifest
 from protocol.reader import BundleReader, Event, FrameRead
 from protocol.seal import Seal, VerifySignature, verify_seal
 
-_CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 20
 
 
 class BundleSource(Protocol):
@@ -54,7 +54,7 @@ class VerifiedBundle:
         file = await asyncio.to_thread(self.opener, self.path)
 
         def read() -> list[Event] | None:
-            chunk = file.read(_CHUNK_BYTES)
+            chunk = file.read(CHUNK_BYTES)
             return reader.feed(chunk) if chunk else None
 
         try:
@@ -92,7 +92,7 @@ def _verify(
     reader = BundleReader(limits)
     size = 0
     with opener(path) as file:
-        while chunk := file.read(_CHUNK_BYTES):
+        while chunk := file.read(CHUNK_BYTES):
             reader.feed(chunk)
             size += len(chunk)
             if told is not None:
@@ -109,7 +109,7 @@ def manifest_of(path: Path, opener: Opener = plainly) -> Manifest | None:
     reader = BundleReader()
     with opener(path) as file:
         try:
-            while reader.manifest is None and (chunk := file.read(_CHUNK_BYTES)):
+            while reader.manifest is None and (chunk := file.read(CHUNK_BYTES)):
                 reader.feed(chunk)
         except ProtocolError:
             pass

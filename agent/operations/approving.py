@@ -12,10 +12,11 @@ from agent.database.merge import Conflicts
 from agent.engine.bundle_file import VerifiedBundle
 from agent.log import get_logger
 from agent.operations import requests
+from agent.operations.applying import totals
 from agent.operations.errors import Declined, OperationError
 from agent.operations.notifying import notify
 from agent.operations.requests import Request, Requests
-from agent.operations.restores import plan_bundle, totals
+from agent.operations.restores import plan_bundle
 from agent.operations.rights import require_push
 from agent.operations.workspace import Workspace
 from agent.peers.handler import IncomingOffer, Peer, Report
@@ -68,6 +69,11 @@ class Approvals:
         business = offer.manifest.business.id if offer.manifest.business else ""
         return not await asyncio.to_thread(self.requests.permitted, peer.node_id, business, offer.mode)
 
+    def unasked(self, peer: Peer, offer: IncomingOffer) -> Approval:
+        """How the offer is applied if nobody has to say yes."""
+        standing = "" if offer.mode == "newer" else ", by standing permission"
+        return Approval(MODES[offer.mode], None, f"push from {peer.name}{standing}")
+
     async def decide(
         self, peer: Peer, offer: IncomingOffer, bundle: VerifiedBundle, report: Report, busy: asyncio.Lock
     ) -> Approval:
@@ -81,8 +87,7 @@ class Approvals:
         name, which = (business.name, business.id) if business else ("this", None)
         require_push(self._workspace.store.roster(), peer.node_id, own, which, name)
         if not await self.needed(peer, offer):
-            standing = "" if offer.mode == "newer" else ", by standing permission"
-            return Approval(conflicts, None, f"push from {peer.name}{standing}")
+            return self.unasked(peer, offer)
         asked = await asyncio.to_thread(self.requests.about, offer.transfer_id)
         if asked is None or asked.state not in (requests.WAITING, requests.APPROVED, requests.DECLINED):
             async with busy:

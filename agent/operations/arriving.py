@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Coroutine
 from pathlib import Path
+from typing import Protocol
 from weakref import WeakValueDictionary
 
 from agent.archive.errors import ArchiveError, DiskFullError
@@ -25,8 +26,21 @@ SPARE_BYTES = 100_000_000
 CANCELLED = "cancelled"
 
 
+class Follower(Protocol):
+    """Who reads a file as it grows."""
+
+    def grew(self, written: int, size: int) -> None:
+        """So many bytes can be read now, of ``size``, which may be a guess."""
+
+    def gone(self) -> None:
+        """The file grows no further: it is complete, or let go."""
+
+
 class Arriving(Incoming):
-    """The spool's file of one transfer. Its record in the history is open as long as bytes come."""
+    """The spool's file of one transfer. Its record in the history is open as long as bytes come.
+
+    ``follower`` is told how it grows.
+    """
 
     def __init__(self, path: Path, bundle_id: str, size: int, transfer_id: str, history: History) -> None:
         super().__init__(path, bundle_id, size)
@@ -36,6 +50,7 @@ class Arriving(Incoming):
         self._under_way = True
         self._unwatched = 0
         self._noting = asyncio.Lock()
+        self.follower: Follower | None = None
 
     async def write(self, data: bytes) -> None:
         """Append ``data``; a transfer that was taken for interrupted goes on, and one whose disk is full has failed."""
@@ -45,6 +60,8 @@ class Arriving(Incoming):
             self._unwatched = 0
             await self._kept(self._watch_disk())
         await self._kept(super().write(data))
+        if self.follower is not None:
+            self.follower.grew(self.written, self.size)
 
     async def sync(self) -> None:
         """Bring all that was received to the disk."""
@@ -61,12 +78,23 @@ class Arriving(Incoming):
 
     async def discard(self) -> None:
         """Delete what was received: the receiver found it damaged."""
+        self._gone()
         await self.end(FAILED, "damaged", "What came of the bundle was damaged, and was thrown away.")
         await super().discard()
 
+    async def close(self) -> None:
+        """Keep what was received."""
+        self._gone()
+        await super().close()
+
     async def give_up(self) -> None:
         """Delete what was received: the sender has something newer."""
+        self._gone()
         await super().discard()
+
+    def _gone(self) -> None:
+        if self.follower is not None:
+            self.follower.gone()
 
     async def goes_on(self) -> None:
         """Bytes came, or all are here."""

@@ -8,7 +8,8 @@ from agent.archive.history import History
 from agent.database.merge import Conflicts
 from agent.engine.bundle_file import VerifiedBundle
 from agent.engine.plan import RestorePlan
-from agent.operations.restores import in_words, plan_bundle, totals
+from agent.operations.applying import in_words, totals
+from agent.operations.restores import plan_bundle
 from agent.operations.workspace import Workspace
 
 LOOK = "look"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -56,13 +58,27 @@ class _UndoSink:
 
 
 class RunningRestore:
-    """A restore or undo that runs now. Its record says at every moment what a crash must not make unknown."""
+    """A restore or undo that runs now. Its record says at every moment what a crash must not make unknown.
+
+    It stands in the history from :meth:`enter` on, which must come before the database may commit.
+    """
 
     def __init__(self, workspace: Workspace, history: History, record: RestoreRecord) -> None:
         self.workspace = workspace
         self._history = history
         self._record = record
         self._undo: tuple[Path, BackupRecord] | None = None
+        self._entered = False
+        self._noting = asyncio.Lock()
+        self._ended: tuple[str, BaseException] | None = None
+
+    async def enter(self) -> None:
+        """Enter it into the history, as it is by now."""
+        async with self._noting:
+            await self._history.start_restore(self._record)
+            self._entered = True
+            if self._ended is not None:
+                await self._note_end(*self._ended)
 
     @property
     def keeper(self) -> Keeper:
@@ -71,7 +87,10 @@ class RunningRestore:
 
     async def started(self, transaction: str) -> None:
         """The database transaction has begun to write."""
-        await self._history.note_restore(self._record.id, transaction=transaction)
+        async with self._noting:
+            self._record = replace(self._record, transaction=transaction)
+            if self._entered:
+                await self._history.note_restore(self._record.id, transaction=transaction)
 
     async def kept(self, manifest: Manifest, path: Path, writer: Writer) -> None:
         """The undo bundle is on the disk; the database has not committed yet."""
@@ -106,6 +125,12 @@ class RunningRestore:
         return _UndoSink(self, manifest)
 
     async def _end(self, state: str, error: BaseException) -> None:
+        async with self._noting:
+            self._ended = state, error
+            if self._entered:
+                await self._note_end(state, error)
+
+    async def _note_end(self, state: str, error: BaseException) -> None:
         await self._history.end_restore(
             self._record.id,
             state,

@@ -20,10 +20,12 @@ from agent.engine.errors import EngineError
 from agent.engine.plan import RestoreResult
 from agent.engine.progress import Step
 from agent.log import get_logger
+from agent.operations.applying import apply_bundle, in_words, totals
 from agent.operations.approving import Approval, Approvals, Left
 from agent.operations.arriving import CANCELLED, Arrivals
 from agent.operations.backups import record_of_file
 from agent.operations.deltas import first_kept
+from agent.operations.early import EarlyRestores
 from agent.operations.errors import OperationError
 from agent.operations.giving import Giving
 from agent.operations.judging import OfferJudge
@@ -31,7 +33,7 @@ from agent.operations.look import travelling
 from agent.operations.looking import LOOK, look_at
 from agent.operations.queue import Queue
 from agent.operations.requests import STORE, WAITS
-from agent.operations.restores import apply_bundle, in_words, proved, totals
+from agent.operations.restores import proved
 from agent.operations.workspace import Workspace, utc_now
 from agent.peers.handler import Accept, Arrived, Decision, Done, IncomingOffer, Part, Peer, Prepared, Refuse, Report
 from agent.tables.errors import TablesError
@@ -71,6 +73,7 @@ class Reception:
         self._answering = Answering.of(lambda: workspace.database_url, workspace.catalogue)
         self._queue = Queue()
         self.approvals = Approvals(workspace, history)
+        self._early = EarlyRestores(workspace, history, self._queue.lock)
         self._giving = Giving(workspace, history)
         self._left: dict[str, asyncio.Task[None]] = {}
 
@@ -106,6 +109,9 @@ class Reception:
             await self.arrivals.take_over(looked, offer.transfer_id)
         part = self.arrivals.expect(offer.transfer_id, manifest.bundle_id, offer.size)
         base = await first_kept(self._workspace, self._history, peer.node_id, offer.bases)
+        if offer.mode == "newer" and base is None:
+            unasked = self.approvals.unasked(peer, offer)
+            part.follower = await self._early.expect(offer.transfer_id, manifest, part.path, unasked)
         return Accept(part, ask=await self.approvals.needed(peer, offer), base=base)
 
     async def _begin(self, peer: Peer, offer: IncomingOffer) -> None:
@@ -155,6 +161,9 @@ class Reception:
             return await self._look(peer, offer, part, bundle, report)
         try:
             approval = await self.approvals.decide(peer, offer, bundle, report, self._queue.lock)
+            result = await self._early.result(offer.transfer_id, bundle, approval, report)
+            if result is not None:
+                return await self._applied(peer, offer, part, bundle, result, approval)
             async with self._queue.turn(lambda before: report("queued", 0, 0, f"{before} before it")):
                 return await self._apply(peer, offer, part, bundle, news, approval, report)
         except DatabaseError as error:
@@ -198,6 +207,19 @@ class Reception:
             wait_seconds=OTHER_RESTORE_SECONDS,
             progress=progress,
         )
+        return await self._applied(peer, offer, part, bundle, result, approval)
+
+    async def _applied(
+        self,
+        peer: Peer,
+        offer: IncomingOffer,
+        part: Incoming,
+        bundle: VerifiedBundle,
+        result: RestoreResult,
+        approval: Approval,
+    ) -> SignedReceipt:
+        """The rows are in: keep the bundle, and sign what came of it."""
+        manifest = bundle.manifest
         counts = totals(result.plan)
         by_table = {name: in_words(each) for name, each in result.plan.tables.items()}
         words = [*await self._proof(bundle, result, approval), *result.plan.warnings]
@@ -325,6 +347,7 @@ class Reception:
 
     async def close(self) -> None:
         """Let go of the database."""
+        await self._early.close()
         await self._answering.close()
 
     async def go_on(self) -> None:

@@ -16,10 +16,11 @@ from agent.archive.records import BackupRecord
 from agent.database.merge import Conflicts
 from agent.engine.progress import Progress, silent
 from agent.log import get_logger
+from agent.operations.applying import totals
 from agent.operations.errors import OperationError
 from agent.operations.fetching import Wanted, WrongBundle, fetch
 from agent.operations.network import Network, network
-from agent.operations.restores import restore_file, totals
+from agent.operations.restores import restore_file
 from agent.operations.workspace import Workspace
 from agent.peers.errors import PeerError
 from agent.peers.trusting import backups_of

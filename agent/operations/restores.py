@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import statistics
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from agent.archive.history import History, new_id
-from agent.archive.records import APPLIED, PLANNED, RUNNING, RestoreRecord
-from agent.database.exclusive import RestoreRunning
+from agent.archive.history import History
+from agent.archive.records import APPLIED, PLANNED, RestoreRecord
 from agent.database.merge import Conflicts
 from agent.engine.bundle_file import VerifiedBundle, verify_bundle
 from agent.engine.choices import NO_CHOICES, Choices
 from agent.engine.compare import Comparison, compare
 from agent.engine.compare_sides import bundle_side, live_side
-from agent.engine.plan import RestorePlan, RestoreResult, TableCounts
+from agent.engine.plan import RestorePlan, RestoreResult
 from agent.engine.progress import Progress, silent
-from agent.engine.restore import plan_restore, restore
+from agent.engine.restore import plan_restore
 from agent.engine.restore_errors import PlanChanged
-from agent.operations.bringing import is_copy
+from agent.operations.applying import apply_bundle, business_id, restore_record, totals
 from agent.operations.errors import Declined, OperationError
 from agent.operations.inspect import verified
-from agent.operations.outcomes import RunningRestore
-from agent.operations.remembering import Of, remember, remembered
-from agent.operations.workspace import Workspace, person, utc_now
+from agent.operations.remembering import Of, remembered
+from agent.operations.workspace import Workspace, person
 from certs.identity import verify_signature
-from protocol.delta import News
 from protocol.manifest import Kind
 
 
@@ -138,90 +134,6 @@ async def proved(workspace: Workspace, path: Path, result: RestoreResult, choice
         return await compare(here, there)
 
 
-async def apply_bundle(
-    workspace: Workspace,
-    history: History,
-    bundle: VerifiedBundle,
-    *,
-    conflicts: Conflicts,
-    choices: Choices = NO_CHOICES,
-    news: News | None = None,
-    expected: str | None = None,
-    approver: str | None = None,
-    transfer_id: str | None = None,
-    wait_seconds: float = 0.0,
-    progress: Progress = silent,
-) -> RestoreResult:
-    """Restore a verified, trusted bundle and keep the truth about it in the history, whatever happens.
-
-    ``news`` is what was learned of the bundle while it came as a delta. Another restore into the database is waited
-    for, up to ``wait_seconds``.
-    """
-    record = await history.start_restore(
-        _record(workspace, bundle, _mode(conflicts, choices), approver=approver or person(), transfer_id=transfer_id)
-    )
-    running = RunningRestore(workspace, history, record)
-    async with remembered(workspace, history, Of.RESTORED, _business_id(bundle)) as earlier:
-        result = await running.run(
-            lambda: _after_others(
-                lambda: restore(
-                    workspace.database_url,
-                    bundle,
-                    workspace.catalogue(),
-                    own_node=workspace.store.identity().node_id,
-                    conflicts=conflicts,
-                    choices=choices,
-                    expected=expected,
-                    keeper=running.keeper,
-                    started=running.started,
-                    earlier=earlier.told(news) if earlier is not None else None,
-                    progress=progress,
-                ),
-                wait_seconds,
-            ),
-            lambda result: (totals(result.plan), result.plan.digest),
-        )
-    if result.known is not None and (business := _business_id(bundle)) is not None:
-        await remember(workspace, Of.RESTORED, business, result.known)
-    return result
-
-
-def _business_id(bundle: VerifiedBundle) -> str | None:
-    business = bundle.manifest.business
-    return business.id if business is not None and bundle.manifest.kind is Kind.BUSINESS else None
-
-
-async def _after_others(work: Callable[[], Awaitable[RestoreResult]], wait_seconds: float) -> RestoreResult:
-    """Also the restore of an agent that was killed counts as running, until the database server has noticed."""
-    loop = asyncio.get_running_loop()
-    end = loop.time() + wait_seconds
-    while True:
-        try:
-            return await work()
-        except RestoreRunning:
-            if loop.time() > end:
-                raise
-        await asyncio.sleep(1)
-
-
-def totals(plan: RestorePlan) -> dict[str, int]:
-    """Rows in all by what becomes of them, in the words of the results; they add up to the bundle's rows."""
-    return in_words(plan.totals)
-
-
-def in_words(counts: TableCounts) -> dict[str, int]:
-    """The counts of one table. A stub that is here already stays as it is, so it is unchanged."""
-    left_out = {"left_out": counts.left_out} if counts.left_out else {}
-    return {
-        "inserted": counts.insert,
-        "updated": counts.update,
-        "unchanged": counts.unchanged + counts.stub,
-        "kept": counts.kept,
-        "deleted": counts.delete,
-        **left_out,
-    }
-
-
 async def plan_bundle(
     workspace: Workspace,
     history: History,
@@ -247,7 +159,7 @@ async def _planned(
     transfer_id: str | None = None,
     show: Sequence[str] = (),
 ) -> RestorePlan:
-    async with remembered(workspace, history, Of.RESTORED, _business_id(bundle)) as earlier:
+    async with remembered(workspace, history, Of.RESTORED, business_id(bundle.manifest)) as earlier:
         plan = await plan_restore(
             workspace.database_url,
             bundle,
@@ -260,40 +172,15 @@ async def _planned(
             progress=progress,
         )
     record = await history.start_restore(
-        _record(workspace, bundle, _mode(conflicts, choices), approver=approver or person(), transfer_id=transfer_id)
+        restore_record(
+            workspace,
+            bundle.manifest,
+            bundle.path,
+            conflicts,
+            choices,
+            approver=approver or person(),
+            transfer_id=transfer_id,
+        )
     )
     await history.end_restore(record.id, PLANNED, counts=totals(plan), plan_digest=plan.digest)
     return plan
-
-
-def _mode(conflicts: Conflicts, choices: Choices) -> str:
-    """How the history names what was done."""
-    if choices.mirror:
-        return "mirror"
-    return "as-new" if choices.as_new is not None else conflicts.value
-
-
-def _record(
-    workspace: Workspace,
-    bundle: VerifiedBundle,
-    mode: str,
-    *,
-    approver: str,
-    transfer_id: str | None = None,
-) -> RestoreRecord:
-    manifest = bundle.manifest
-    return RestoreRecord(
-        id=new_id(),
-        bundle_id=manifest.bundle_id,
-        file=bundle.path.name if is_copy(bundle.path) else workspace.archive.stored_path(bundle.path),
-        kind=manifest.kind.value,
-        mode=mode,
-        state=RUNNING,
-        started_at=utc_now(),
-        source_node=manifest.source_node,
-        source_device=manifest.source_device,
-        business_id=manifest.business.id if manifest.business else None,
-        business_name=manifest.business.name if manifest.business else None,
-        transfer_id=transfer_id,
-        approver=approver,
-    )

@@ -100,23 +100,22 @@ async def take_back(
             raise Declined("The undo was not wanted.")
         expected = None if overwrite_changed else shown.digest
     was = target.record
-    record = await history.start_restore(
-        RestoreRecord(
-            id=new_id(),
-            bundle_id=target.bundle.manifest.bundle_id,
-            file=workspace.archive.stored_path(target.bundle.path),
-            kind=Kind.UNDO.value,
-            mode=UNDO_MODE,
-            state=RUNNING,
-            started_at=utc_now(),
-            source_node=was.source_node,
-            source_device=was.source_device,
-            business_id=was.business_id,
-            business_name=was.business_name,
-            approver=person(),
-        )
+    record = RestoreRecord(
+        id=new_id(),
+        bundle_id=target.bundle.manifest.bundle_id,
+        file=workspace.archive.stored_path(target.bundle.path),
+        kind=Kind.UNDO.value,
+        mode=UNDO_MODE,
+        state=RUNNING,
+        started_at=utc_now(),
+        source_node=was.source_node,
+        source_device=was.source_device,
+        business_id=was.business_id,
+        business_name=was.business_name,
+        approver=person(),
     )
     running = RunningRestore(workspace, history, record)
+    await running.enter()
     return await running.run(
         lambda: undo(
             workspace.database_url,

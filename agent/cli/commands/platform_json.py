@@ -155,7 +155,8 @@ async def _restore(
     """Plan or restore the bundle that was made; the answer's part about it."""
     from agent.cli.commands.restore import show_plan
     from agent.database.merge import Conflicts
-    from agent.operations.restores import plan_file, restore_file, totals
+    from agent.operations.applying import totals
+    from agent.operations.restores import plan_file, restore_file
 
     output = session.output
     policy = Conflicts(chosen["conflicts"] or workspace.config.conflicts)

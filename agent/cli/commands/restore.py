@@ -71,8 +71,9 @@ async def restore(
     """
     from agent.database.merge import Conflicts
     from agent.engine.choices import Choices
+    from agent.operations.applying import totals
     from agent.operations.bringing import named, readable
-    from agent.operations.restores import estimated_seconds, plan_file, proved, restore_file, totals
+    from agent.operations.restores import estimated_seconds, plan_file, proved, restore_file
     from agent.operations.workspace import Workspace
 
     workspace = Workspace(session.home)
