@@ -95,7 +95,8 @@ def pack_block(
     if compress:
         packed = _packer.compressor.compress(block)
         if len(packed) < len(block):
-            return PackedBlock(rows, len(block), Codec.ZSTD, packed)
+            # A copy, since the library's own bytes hold on to as much memory as the block could have needed.
+            return PackedBlock(rows, len(block), Codec.ZSTD, bytes(memoryview(packed)))
     return PackedBlock(rows, len(block), Codec.NONE, block)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -24,6 +25,17 @@ def test_block_comes_back(rows: list[bytes], compress: bool, times: int) -> None
     assert decode_block(frame) == block
     assert (frame.codec is Codec.ZSTD) == (len(frame.data) < len(block))
     assert compress or frame.data is block
+
+
+def test_a_packed_block_keeps_no_more_memory_than_its_data() -> None:
+    block = b"the same\n" * (MIB // 9)
+    tracemalloc.start()
+    try:
+        frame = encode_frame(0, None, block, compress=True)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(frame.data) < kept < MIB // 4
 
 
 @given(NUMBERS, st.integers(1, 2**32 - 1), st.binary(max_size=70_000), st.binary(min_size=32, max_size=32))
