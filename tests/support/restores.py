@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from agent.database.merge import Conflicts
 from agent.engine.backup import BackupRequest, backup
 from agent.engine.bundle_file import VerifiedBundle, verify_bundle
+from agent.engine.known import Earlier, Known
 from agent.engine.plan import RestorePlan, RestoreResult
 from agent.engine.restore import plan_restore, restore
+from agent.peers.delta import BaseFile
 from agent.tables.catalogue import Catalogue, load_catalogue
 from protocol.manifest import Kind
 from tests.support.backups import KEY, NOW, MemorySink, origin
@@ -43,14 +46,34 @@ class Laptop:
     node: str = OFFICE
     catalogue: Catalogue = field(default_factory=load_catalogue)
     made: int = 0
+    known: Known | None = None
 
-    async def bundle(self, kind: Kind = Kind.FULL, business: str | None = None, **options: Any) -> VerifiedBundle:
-        """A backup of this laptop as a verified file."""
-        sink = MemorySink()
+    async def bundle(
+        self,
+        kind: Kind = Kind.FULL,
+        business: str | None = None,
+        *,
+        after: VerifiedBundle | None = None,
+        **options: Any,
+    ) -> VerifiedBundle:
+        """A backup of this laptop as a verified file; of ``after``, the last one, where nobody has touched its rows."""
+        sink, earlier = MemorySink(), None
         request = BackupRequest(kind, business, **options)
-        await backup(
-            self.database.dsn, self.catalogue, request, origin(self.node, f"laptop-{self.node}"), sink, now=lambda: NOW
-        )
+        with ExitStack() as stack:
+            if after is not None and self.known is not None:
+                file, base = BaseFile(after.manifest.bundle_id, after.path).open()
+                stack.enter_context(file)
+                earlier = Earlier(self.known, base)
+            result = await backup(
+                self.database.dsn,
+                self.catalogue,
+                request,
+                origin(self.node, f"laptop-{self.node}"),
+                sink,
+                now=lambda: NOW,
+                earlier=earlier,
+            )
+        self.known = result.known
         self.made += 1
         path = self.folder / f"{self.node}-{self.made}.bundle"
         path.write_bytes(bytes(sink.data))
