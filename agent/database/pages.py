@@ -1,4 +1,6 @@
-"""Large tables in parts, by where their rows lie, so that several connections can read one table."""
+"""Large tables in parts, by where their rows lie: several connections can read one table, and what became of its rows
+can be told of each part alone.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,10 @@ import asyncpg
 from agent.database.names import qualified
 from agent.tables.schema import Schema
 
-PAGES_OF_A_PART = 2048
+PAGES_OF_A_PART = 512
 # Before this version a condition on ctid is a scan of the whole table.
 _RANGE_SCANS = (14,)
+_NO_PAGE = (1 << 32) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,26 @@ class Sizes:
 
     bytes: int
     pages: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The rows of a table on its pages from ``first`` on, before page ``end``; None: to the end of the table, wherever
+    that will be."""
+
+    first: int
+    end: int | None
+
+    def holds(self, alias: str) -> str:
+        """The condition that the row ``alias`` is in it."""
+        bounds = [f"{alias}.ctid >= '({self.first},0)'"] if self.first else []
+        bounds += [f"{alias}.ctid < '({self.end},0)'"] if self.end is not None else []
+        return " AND ".join(bounds) or "true"
+
+    @property
+    def bounds(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """The first address in it and the first behind it."""
+        return (self.first, 0), (_NO_PAGE if self.end is None else self.end, 0)
 
 
 async def sizes(connection: asyncpg.Connection, schema: Schema, tables: Sequence[str]) -> Sizes:
@@ -38,16 +61,9 @@ async def sizes(connection: asyncpg.Connection, schema: Schema, tables: Sequence
     return Sizes(sum(row["bytes"] for row in rows), {row["name"]: row["pages"] for row in rows if parts})
 
 
-def parts(pages: int, alias: str) -> list[str]:
-    """Conditions on the row ``alias`` that tell each row of a table of so many pages to one part, in the order in which
-    a scan of the whole would give them. A small table is one part.
+def parts(pages: int, size: int = PAGES_OF_A_PART) -> list[Part]:
+    """A table of so many pages in parts of ``size`` pages, in the order in which a scan of the whole would give their
+    rows. A small table is one part, and so is what is little at the end.
     """
-    starts = range(PAGES_OF_A_PART, pages - PAGES_OF_A_PART // 2, PAGES_OF_A_PART)
-    after = [None, *starts]
-    before = [*starts, None]
-    found = []
-    for first, last in zip(after, before, strict=True):
-        bounds = [f"{alias}.ctid >= '({first},0)'"] if first is not None else []
-        bounds += [f"{alias}.ctid < '({last},0)'"] if last is not None else []
-        found.append(" AND ".join(bounds) or "true")
-    return found
+    starts = [*range(size, pages - size // 2, size)]
+    return [Part(first, end) for first, end in zip([0, *starts], [*starts, None], strict=True)]

@@ -3,40 +3,54 @@
 Every row says which transaction wrote it (its ``xmin``). A table is as it was if it has as many rows as then and none
 that was written since: rows that went would be missing in the number, and whatever came since says so. That holds
 while the server runs: one whose files were put back to an earlier day has been started again, and gives transaction
-ids out a second time. So a mark is good for one run of the server, and that of a transaction which wrote as
-long as something of that can still be seen.
+ids out a second time, and so may one that recovered from a crash. So a mark is good for one run of the server, and that
+of a transaction which wrote as long as something of that can still be seen. What a row says is decided by its columns,
+too: a table is only the same with the same columns in the same places.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
 
-from agent.database.names import literal, qualified
+from agent.database.names import qualified
 from agent.tables.schema import Table
 
 _AT_ONCE = 40
-_LARGE_PAGES = 512
 # Transaction ids in rows have 32 bits: beyond half of that nobody knows any more which came first.
 _LONGEST = 1 << 30
 
+# Two runs of a server differ in when it was started or, after a crash, in when its counts began anew. A label of an
+# enum that gets another name changes rows that nobody wrote.
 _SERVER = (
-    "SELECT extract(epoch FROM pg_postmaster_start_time())::text || ' ' || d.oid AS server, "
+    "SELECT concat_ws(' ', extract(epoch FROM pg_postmaster_start_time()), d.oid, "
+    "(SELECT stats_reset FROM pg_stat_bgwriter), (SELECT md5(string_agg(concat_ws(' ', e.oid, e.enumtypid, "
+    "quote_ident(e.enumlabel)), ',' ORDER BY e.oid)) FROM pg_enum e)) AS server, "
     "pg_snapshot_xmin(pg_current_snapshot())::text AS oldest, pg_snapshot_xmax(pg_current_snapshot())::text AS next "
     "FROM pg_database d WHERE d.datname = current_database()"
 )
+# Which tables rows of a name come from, partitions and heirs included, with their columns; in which files they are.
+_PLACES = """
+WITH RECURSIVE tree AS (
+    SELECT name, name::regclass::oid AS oid FROM unnest($1::text[]) name
+    UNION SELECT t.name, i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid)
+SELECT t.name, md5(string_agg(concat_ws(' ', t.oid, a.columns), ',' ORDER BY t.oid)) AS shape,
+       md5(string_agg(concat_ws(' ', t.oid, pg_relation_filenode(t.oid), a.columns), ',' ORDER BY t.oid)) AS file
+FROM tree t, LATERAL (
+    SELECT string_agg(concat_ws(' ', a.attnum, a.atttypid, a.atttypmod, quote_ident(a.attname)), ',' ORDER BY a.attnum)
+        AS columns
+    FROM pg_attribute a WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped) a
+GROUP BY t.name
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """A table's OID, its rows, those that the marking transaction wrote, and those written since the mark."""
+    """A table's rows, those that the marking transaction wrote, and those written since the mark."""
 
-    oid: int
     rows: int
     own: int
     later: int
@@ -44,13 +58,13 @@ class _Rows:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """How tables were when transaction ``own`` was about to commit (0: it only read): OID, rows and own rows by table
-    name. ``oldest`` is the transaction before which all had ended."""
+    """How tables were when transaction ``own`` was about to commit (0: it only read): shape (:class:`Place`), rows and
+    own rows by table name. ``oldest`` is the transaction before which all had ended."""
 
     server: str
     own: int
     oldest: int
-    tables: Mapping[str, tuple[int, int, int]]
+    tables: Mapping[str, tuple[str, int, int]]
 
     def as_list(self) -> list[Any]:
         """Plain values, for JSON."""
@@ -60,8 +74,44 @@ class Mark:
     def of(cls, plain: list[Any]) -> Mark:
         """What :meth:`as_list` gave. Raises ``ValueError``, ``TypeError`` or ``AttributeError`` for other things."""
         server, own, oldest, tables = plain
-        kept = {str(name): (int(oid), int(rows), int(own_rows)) for name, (oid, rows, own_rows) in tables.items()}
+        kept = {str(name): (str(shape), int(rows), int(own_rows)) for name, (shape, rows, own_rows) in tables.items()}
         return cls(str(server), int(own), int(oldest), kept)
+
+    def believed(self, server: Server) -> bool:
+        """Whether ids of transactions still tell there what came before the mark and what after it."""
+        return server.run == self.server and 0 <= server.next - self.oldest < _LONGEST
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The run of a server and the ids of transactions in a snapshot: before ``oldest`` all had ended, from ``next`` on
+    none had begun."""
+
+    run: str
+    oldest: int
+    next: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Two digests: of what a table is (partitions, heirs and columns), and of this and of the files that hold its rows,
+    in which none moves as long as they are the same."""
+
+    shape: str
+    file: str
+
+
+async def server_of(connection: asyncpg.Connection) -> Server:
+    """The server as the connection's snapshot sees it."""
+    row = await connection.fetchrow(_SERVER)
+    return Server(row["server"], int(row["oldest"]), int(row["next"]))
+
+
+async def places_of(connection: asyncpg.Connection, tables: Iterable[Table]) -> dict[str, Place]:
+    """Where the rows of these tables are, by name. The tables must be locked: else that may change."""
+    known = {qualified(table): table.name for table in tables}
+    rows = await connection.fetch(_PLACES, [*known])
+    return {known[row["name"]]: Place(row["shape"], row["file"]) for row in rows}
 
 
 async def mark_tables(
@@ -73,43 +123,15 @@ async def mark_tables(
     be looked at. A table that somebody has written to while another transaction was still open is left out: which of
     its rows are older than the mark could not be told.
     """
-    server = await connection.fetchrow(_SERVER)
+    server = await server_of(connection)
     own = int(await connection.fetchval("SELECT pg_current_xact_id()::text"))
     tables, filled = list(tables), filled or {}
     others = [table for table in tables if table.name not in filled]
-    found = await _look(connection, others, own, int(server["oldest"]))
-    known = {qualified(table): table.name for table in tables if table.name in filled}
-    for row in await connection.fetch("SELECT name, name::regclass::oid AS oid FROM unnest($1::text[]) name", [*known]):
-        name = known[row["name"]]
-        found[name] = _Rows(row["oid"], filled[name], filled[name], 0)
-    return _marked(server, own, found)
-
-
-class Marking:
-    """A mark of tables as one snapshot sees them, which only reads, made by whichever connections see it: each looks at
-    what none has looked at yet, the largest by their ``pages`` first. (Parts of one, by ``ctid``, cost a quarter more.)
-    """
-
-    def __init__(self, tables: Iterable[Table], pages: Mapping[str, int]) -> None:
-        self._left = deque(_questions(tables, pages))
-        self._unanswered = len(self._left)
-        self._found: dict[str, _Rows] = {}
-        self._server: asyncpg.Record | None = None
-        self._first = asyncio.Lock()
-
-    async def go_on(self, connection: asyncpg.Connection) -> None:
-        """Look until nothing is left to be looked at. Raises what the driver does: there will be no mark then."""
-        async with self._first:
-            self._server = self._server or await connection.fetchrow(_SERVER)
-        assert self._server is not None
-        while self._left:
-            question = self._left.popleft()
-            self._found.update(await _answers(connection, question, 0, int(self._server["oldest"])))
-            self._unanswered -= 1
-
-    def mark(self) -> Mark | None:
-        """The mark, without the tables that :func:`mark_tables` leaves out, too; None where some were not looked at."""
-        return _marked(self._server, 0, self._found) if self._server and not self._unanswered else None
+    found = await _look(connection, others, own, server.oldest)
+    found |= {table.name: _Rows(filled[table.name], filled[table.name], 0) for table in tables if table.name in filled}
+    places = await places_of(connection, tables)
+    kept = {name: (places[name].shape, rows.rows, rows.own) for name, rows in found.items() if not rows.later}
+    return Mark(server.run, own, server.oldest, kept)
 
 
 async def untouched(
@@ -117,13 +139,13 @@ async def untouched(
 ) -> frozenset[str]:
     """Names of those of ``tables`` whose rows are those of the mark. None are where the server was started since, or
     nothing that a marking writer wrote can be seen any more; ``again``: that was seen in this transaction already."""
-    server = await connection.fetchrow(_SERVER)
-    if server["server"] != mark.server or not 0 <= int(server["next"]) - mark.oldest < _LONGEST:
+    if not mark.believed(await server_of(connection)):
         return frozenset()
-    found = await _look(connection, (table for table in tables if table.name in mark.tables), mark.own, mark.oldest)
-    same = {
-        name for name, rows in found.items() if not rows.later and (rows.oid, rows.rows, rows.own) == mark.tables[name]
-    }
+    marked = [table for table in tables if table.name in mark.tables]
+    places = await places_of(connection, marked)
+    same_place = [table for table in marked if places[table.name].shape == mark.tables[table.name][0]]
+    found = await _look(connection, same_place, mark.own, mark.oldest)
+    same = {name for name, rows in found.items() if not rows.later and (rows.rows, rows.own) == mark.tables[name][1:]}
     believed = again or not mark.own or any(found[name].own for name in same)
     return frozenset(same) if believed else frozenset()
 
@@ -143,26 +165,11 @@ async def has_triggers(connection: asyncpg.Connection, tables: Iterable[Table]) 
 async def _look(connection: asyncpg.Connection, tables: Iterable[Table], own: int, oldest: int) -> dict[str, _Rows]:
     """Rows in all, that transaction ``own`` wrote, and that others wrote from ``oldest`` on, by table."""
     found: dict[str, _Rows] = {}
-    for question in _questions(tables, {}):
+    left = list(tables)
+    while left:
+        question, left = left[:_AT_ONCE], left[_AT_ONCE:]
         found |= await _answers(connection, question, own, oldest)
     return found
-
-
-def _marked(server: asyncpg.Record, own: int, found: Mapping[str, _Rows]) -> Mark:
-    kept = {name: (rows.oid, rows.rows, rows.own) for name, rows in found.items() if not rows.later}
-    return Mark(server["server"], own, int(server["oldest"]), kept)
-
-
-def _questions(tables: Iterable[Table], pages: Mapping[str, int]) -> Iterator[Sequence[Table]]:
-    """Which tables are looked at by one statement each: small ones together."""
-    several: list[Table] = []
-    for table in sorted(tables, key=lambda table: -pages.get(table.name, 0)):
-        several.append(table)
-        if len(several) == _AT_ONCE or pages.get(table.name, 0) >= _LARGE_PAGES:
-            yield several
-            several = []
-    if several:
-        yield several
 
 
 async def _answers(
@@ -176,11 +183,10 @@ async def _answers(
         written = f"count(*) FILTER (WHERE t.xmin = '{own % (1 << 32)}'::xid)"
         later = f"t.xmin <> '{own % (1 << 32)}'::xid AND {later}"
     sql = " UNION ALL ".join(
-        f"SELECT {place} AS place, {literal(qualified(table))}::regclass::oid AS oid, count(*) AS rows, "
-        f"{written} AS own, count(*) FILTER (WHERE {later}) AS later FROM {qualified(table)} t"
+        f"SELECT {place} AS place, count(*) AS rows, {written} AS own, count(*) FILTER (WHERE {later}) AS later "
+        f"FROM {qualified(table)} t"
         for place, table in enumerate(question)
     )
     return {
-        question[row["place"]].name: _Rows(row["oid"], row["rows"], row["own"], row["later"])
-        for row in await connection.fetch(sql)
+        question[row["place"]].name: _Rows(row["rows"], row["own"], row["later"]) for row in await connection.fetch(sql)
     }

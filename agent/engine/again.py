@@ -1,20 +1,24 @@
-"""A backup of a business that nobody has touched since the last one: its rows are those of that bundle.
+"""A backup of a business of which there is an earlier one: rows that nobody has touched since are those of that bundle.
 
 What is in a business is decided by rows of many tables; where all of these still stand as they did
-(:mod:`agent.database.untouched`), the frames of the earlier bundle are written into a new one as they are, with a
+(:mod:`agent.database.part_marks`), the frames of the earlier bundle are written into a new one as they are, with a
 manifest and a seal of their own. Nothing has to be found, checked, read or packed.
+
+Else the rows are found and checked as ever, and the frames of those parts of large tables are taken from the earlier
+bundle that still stand as they did, as long as each of their rows tells by itself whether it is in.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agent.database.errors import DatabaseError, translating
+from agent.database.part_marks import Marking, Standings
 from agent.database.snapshot import Snapshot
-from agent.database.untouched import Mark, Marking, untouched
-from agent.engine.known import Earlier, Known
+from agent.engine.known import Earlier, Known, PartFrames
+from agent.engine.reading import Piece
 from agent.log import get_logger
 from agent.tables.scope import scope_rules
 from protocol.manifest import Manifest
@@ -22,26 +26,24 @@ from protocol.manifest import Manifest
 log = get_logger(__name__)
 
 
-async def as_before(
-    snapshot: Snapshot, earlier: Earlier, business: str, compress: bool, names: Sequence[str]
-) -> Manifest | None:
-    """The manifest of the earlier bundle, if a backup of the business (its ID) would have the very same rows now;
-    ``names`` are the tables that it reads."""
-    known, before = earlier.known, earlier.manifest
+def fitting(snapshot: Snapshot, earlier: Earlier | None, business: str, compress: bool) -> Earlier | None:
+    """The earlier bundle if a backup of the business (its ID) would be made of the same rows in the same way now, as
+    far as the rows are the same."""
+    before = earlier.manifest if earlier is not None else None
     if (
-        before is None
-        or known.schema != _rules(snapshot)
+        earlier is None
+        or before is None
+        or earlier.known.schema != _rules(snapshot)
         or before.business is None
         or before.business.id != business
         or before.options.compress != compress
     ):
         return None
-    tables = [snapshot.schema.tables[name] for name in names]
-    return before if await untouched(snapshot.connection, known.mark, tables) == set(names) else None
+    return earlier
 
 
 async def go_on(marking: Marking, connection: Any) -> None:
-    """Mark by this connection what is left to be marked; where that cannot be, no backup is worse for it."""
+    """Look by this connection at what nobody has looked at; where that cannot be, no backup is worse for it."""
     try:
         with translating("Marking the tables"):
             await marking.go_on(connection)
@@ -49,12 +51,52 @@ async def go_on(marking: Marking, connection: Any) -> None:
         log.info("the next backup will read everything", reason=str(error))
 
 
-def note(snapshot: Snapshot, manifest: Manifest, content: str, names: Sequence[str], mark: Mark) -> Known | None:
+def keep(earlier: Earlier, standings: Standings, begun: Mapping[str, Sequence[Piece]], part_pages: int) -> int:
+    """Give those of the pieces (by table, in parts of ``part_pages``) whose rows are the same as in the earlier bundle
+    its frames. Returns how many got them."""
+    before = earlier.manifest
+    if before is None:
+        return 0
+    places = {entry.table: index for index, entry in enumerate(before.tables) if not entry.stub}
+    count = 0
+    for name, pieces in begun.items():
+        noted = earlier.known.parts.get(name)
+        standing = standings.tables[name]
+        if noted is None or name not in places or (noted.file, noted.pages) != (standing.place.file, part_pages):
+            continue
+        start, end = earlier.base.range(places[name])
+        last_then, last_now = len(noted.parts) - 1, len(standing.parts) - 1
+        for piece in pieces:
+            # The last part goes on to the end of the table. One that was followed by others then holds more pages now.
+            if piece.part is None or piece.part > last_then or (piece.part == last_now and last_now < last_then):
+                continue
+            rows, first, frames = noted.parts[piece.part]
+            now = standing.parts[piece.part]
+            if now.before and now.rows == rows and frames >= 0 and start <= first and first + frames <= end:
+                piece.kept = range(first, first + frames)
+                count += 1
+    return count
+
+
+def note(
+    snapshot: Snapshot,
+    manifest: Manifest,
+    content: str,
+    standings: Standings,
+    written: Mapping[tuple[str, int], range],
+    part_pages: int,
+) -> Known:
     """What the next backup of the business may build on: the bundle of this snapshot, whose frames have the digest
-    ``content``. None where somebody was at work in one of the tables."""
-    if set(mark.tables) != set(names):
-        return None
-    return Known(manifest.bundle_id, manifest.digest().hex(), content, _rules(snapshot), {}, mark)
+    ``content``, with those that hold the rows of each part of a table in ``written``."""
+    parts: dict[str, PartFrames] = {}
+    for name, standing in standings.tables.items():
+        frames = [written.get((name, number)) for number in range(len(standing.parts))]
+        if None not in frames:
+            told = zip(standing.parts, [each for each in frames if each is not None], strict=True)
+            noted = tuple((part.rows, each.start, len(each)) for part, each in told)
+            parts[name] = PartFrames(standing.place.file, part_pages, noted)
+    rules, mark = _rules(snapshot), standings.mark()
+    return Known(manifest.bundle_id, manifest.digest().hex(), content, rules, {}, mark, parts)
 
 
 def _rules(snapshot: Snapshot) -> str:

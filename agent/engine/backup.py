@@ -4,50 +4,46 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from time import monotonic
-from typing import Protocol
+from typing import Any, Protocol
 
-from agent.database.businesses import Business
-from agent.database.pages import sizes
+from agent.database.pages import PAGES_OF_A_PART, sizes
+from agent.database.part_marks import Marking
 from agent.database.readers import beside, export_snapshot
-from agent.database.scope import Scope
 from agent.database.snapshot import Snapshot, open_snapshot
-from agent.database.untouched import Marking
-from agent.engine.again import as_before, go_on, note
+from agent.engine.again import fitting, go_on, keep, note
+from agent.engine.backup_file import BackupFile
 from agent.engine.backup_rows import (
     begin_scope,
     begun_pieces,
     check_gates,
+    entries_of,
     fill_scope,
     pieces_of,
     tables_to_read,
-    travelling_columns,
 )
 from agent.engine.errors import NothingToBackUp
 from agent.engine.known import Earlier, Known
 from agent.engine.progress import Progress, Step, silent
 from agent.engine.reading import Reading
-from agent.reading import Unreadable, reading_earlier
+from agent.log import get_logger
+from agent.reading import Unreadable
 from agent.tables.catalogue import Catalogue, TableClass
 from agent.tables.infer import Classification
-from protocol.frames import PackedBlock, as_frame
+from protocol.errors import WrongRowCount
 from protocol.limits import BUNDLE_VERSION
-from protocol.manifest import BusinessRef, Kind, Manifest, Options, Section, TableEntry
+from protocol.manifest import BusinessRef, Kind, Manifest, Options, TableEntry
 from protocol.seal import Signer
-from protocol.writer import BundleWriter
+
+log = get_logger(__name__)
 
 # From so many bytes of tables on a second connection costs less than it brings.
 WORTH_A_READER = 16 << 20
-_SECTIONS = {
-    TableClass.BUSINESS: Section.BUSINESS,
-    TableClass.DEVICE: Section.DEVICE,
-    TableClass.UNCLASSIFIED: Section.UNCLASSIFIED,
-}
 
 
 class Sink(Protocol):
@@ -82,13 +78,15 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class BackupResult:
-    """A finished backup. ``bytes`` is its size, ``raw_bytes`` the size of its rows before compression; ``known`` is
-    what the next backup of the business need not read again, if it is told."""
+    """A finished backup. ``bytes`` is its size, ``raw_bytes`` the size of its rows before compression; ``kept`` how
+    many of its frames are those of the earlier bundle, ``known`` what the next backup of the business need not read
+    again, if it is told."""
 
     manifest: Manifest
     bytes: int
     raw_bytes: int
     seconds: float
+    kept: int = 0
     known: Known | None = None
 
 
@@ -102,19 +100,22 @@ async def backup(
     now: Callable[[], datetime],
     earlier: Earlier | None = None,
     progress: Progress = silent,
+    part_pages: int = PAGES_OF_A_PART,
 ) -> BackupResult:
     """Back up into the sink that ``open_sink`` makes once the manifest is known (and every gate has passed).
     ``origin`` may be on its way still: it is not needed before.
 
     The sink is committed where its block ends well, and thrown away where it does not. ``earlier`` is what the last
     backup of this business made known, with its bundle; where that turns out to be gone, a second sink is asked for.
-    Raises errors of ``agent.database`` (rights, locks, lost connection), :class:`GateFailed`,
-    :class:`NothingToBackUp` and what the sink raises.
+    Tables of more than ``part_pages`` pages are read, and known, in parts of so many. Raises errors of
+    ``agent.database`` (rights, locks, lost connection), :class:`GateFailed`, :class:`NothingToBackUp` and what the sink
+    raises.
     """
     try:
-        return await _back_up(url, catalogue, request, origin, open_sink, now, earlier, progress)
-    except Unreadable:
-        return await _back_up(url, catalogue, request, origin, open_sink, now, None, progress)
+        return await _back_up(url, catalogue, request, origin, open_sink, now, earlier, progress, part_pages)
+    except Unreadable as error:
+        log.info("the earlier bundle is not built on", reason=str(error))
+        return await _back_up(url, catalogue, request, origin, open_sink, now, None, progress, part_pages)
 
 
 async def _back_up(
@@ -126,6 +127,7 @@ async def _back_up(
     now: Callable[[], datetime],
     earlier: Earlier | None,
     progress: Progress,
+    part_pages: int,
 ) -> BackupResult:
     started = monotonic()
     doing = "The backup"
@@ -140,47 +142,89 @@ async def _back_up(
         progress(Step("finding rows"))
         business, scope = await begin_scope(snapshot, request.kind, request.business, include_demo=request.include_demo)
         names = tables_to_read(request.kind, snapshot.classification)
-        if earlier is not None and business is not None:
-            before = await as_before(snapshot, earlier, business.id, request.compress, names)
-            if before is not None:
-                maker = await _told(origin)
-                made = _described(snapshot, request, maker, before.business, before.tables, now())
-                return await _copy(earlier, made, maker, open_sink, progress, started)
+        base = fitting(snapshot, earlier, business.id, request.compress) if business is not None else None
         size = await sizes(snapshot.connection, snapshot.schema, names)
-        begun = {name: begun_pieces(snapshot, scope, name, size.pages.get(name, 0)) for name in names}
-        marking = Marking([snapshot.schema.tables[name] for name in names], size.pages)
-        if business is not None:
-            reading.afterwards(partial(go_on, marking))
+        begun = {name: begun_pieces(snapshot, scope, name, size.pages.get(name, 0), part_pages) for name in names}
+        tables = [snapshot.schema.tables[name] for name in names]
+        marking = Marking(tables, size.pages, part_pages, base.known.mark if base is not None else None)
+        helper = None
         if size.bytes >= WORTH_A_READER:
-            # It reads what is in whatever the walk finds, while that is looked for here.
+            helper = beside(url, snapshot, await export_snapshot(snapshot), names, doing=doing)
+        standings = None
+        if base is not None:
+            decided = asyncio.Event()
+            if helper is not None:
+                reading.help(helper, partial(_look_first, marking, decided))
+            await marking.go_on(snapshot.connection)
+            await marking.ended()
+            standings = marking.standings()
+            if standings is not None and standings.untouched(base.known.mark) == set(names):
+                return await _copy(snapshot, request, await _told(origin), base, open_sink, now(), progress, started)
+            if standings is not None:
+                keep(base, standings, begun, part_pages)
             reading.plan([piece for pieces in begun.values() for piece in pieces])
-            exported = await export_snapshot(snapshot)
-            reading.help(beside(url, snapshot, exported, names, doing=doing))
+            decided.set()
+        else:
+            reading.plan([piece for pieces in begun.values() for piece in pieces])
+            if business is not None:
+                reading.afterwards(partial(go_on, marking))
+            if helper is not None:
+                # It reads what is in whatever the walk finds, while that is looked for here.
+                reading.help(helper)
         await fill_scope(snapshot, scope, request.kind)
         progress(Step("checking"))
         await check_gates(snapshot, scope, request.kind)
         maker = await _told(origin)
-        manifest = await _manifest(snapshot, scope, request, maker, business, now())
+        entries = await entries_of(snapshot, scope, names)
+        if not any(entry.rows for entry in entries):
+            raise NothingToBackUp("There is nothing to back up: every table is empty.")
+        named = BusinessRef(business.id, business.name) if business else None
+        manifest = _described(snapshot, request, maker, named, entries, now())
         pieces = [pieces_of(snapshot, scope, entry, begun) for entry in manifest.tables]
         reading.plan([piece for of_entry in pieces for piece in of_entry])
         reading.read(snapshot.connection)
-        writer = BundleWriter(manifest)
-        async with open_sink(manifest) as sink:
-            written = await _emit(sink, writer.header())
-            raw = done = 0
-            for position, entry in enumerate(manifest.tables):
-                for piece in pieces[position]:
-                    async for block in reading.rows(piece):
-                        written += await _emit(sink, await asyncio.to_thread(_record, writer, position, block))
-                        raw += block.raw_length
-                        done += block.rows
-                        progress(Step("backing up", done, manifest.total_rows, entry.table, bytes=written))
-            sealed = await asyncio.to_thread(writer.seal, maker.sign, maker.certificate)
-            written += await _emit(sink, sealed)
+        written: dict[tuple[str, int], range] = {}
+        with _adding_up(base):
+            async with open_sink(manifest) as sink:
+                file = BackupFile(sink.write, manifest, progress)
+                await file.begin()
+                for position, of_entry in enumerate(pieces):
+                    for piece in of_entry:
+                        first = file.frames
+                        if base is not None and piece.kept is not None:
+                            for number in piece.kept:
+                                await file.kept(position, base.base, number)
+                        else:
+                            async for block in reading.rows(piece):
+                                await file.block(position, block)
+                        if piece.part is not None:
+                            written[piece.table, piece.part] = range(first, file.frames)
+                await file.seal(maker.sign, maker.certificate)
         await reading.ended()
-        mark = marking.mark()
-        known = note(snapshot, manifest, writer.content, names, mark) if mark is not None else None
-    return BackupResult(manifest, written, raw, monotonic() - started, known)
+        standings = standings or marking.standings()
+        known = None
+        if business is not None and standings is not None:
+            known = note(snapshot, manifest, file.content, standings, written, part_pages)
+    kept = sum(len(piece.kept) for of_entry in pieces for piece in of_entry if piece.kept is not None)
+    return BackupResult(manifest, file.bytes, file.raw_bytes, monotonic() - started, kept, known)
+
+
+async def _look_first(marking: Marking, decided: asyncio.Event, connection: Any) -> None:
+    """What a second reader does before it reads where there is an earlier bundle: which pieces are left to be read is
+    not clear before."""
+    await go_on(marking, connection)
+    await decided.wait()
+
+
+@contextmanager
+def _adding_up(base: Earlier | None) -> Iterator[None]:
+    """Give an earlier bundle up whose rows do not add up with those that were counted and read."""
+    try:
+        yield
+    except WrongRowCount as error:
+        if base is None:
+            raise
+        raise Unreadable(str(error)) from error
 
 
 async def _told(origin: Origin | asyncio.Future[Origin]) -> Origin:
@@ -188,65 +232,27 @@ async def _told(origin: Origin | asyncio.Future[Origin]) -> Origin:
 
 
 async def _copy(
+    snapshot: Snapshot,
+    request: BackupRequest,
+    maker: Origin,
     earlier: Earlier,
-    manifest: Manifest,
-    origin: Origin,
     open_sink: Callable[[Manifest], AbstractAsyncContextManager[Sink]],
+    at: datetime,
     progress: Progress,
     started: float,
 ) -> BackupResult:
-    """A bundle of that manifest with the frames of the earlier one. Raises ``Unreadable``."""
-    writer, base = BundleWriter(manifest), earlier.base
-    raw = done = 0
+    """A bundle of its own with the frames of the earlier one. Raises ``Unreadable``."""
+    base, before = earlier.base, earlier.manifest
+    assert before is not None
+    manifest = _described(snapshot, request, maker, before.business, before.tables, at)
     async with open_sink(manifest) as sink:
-        written = await _emit(sink, writer.header())
+        file = BackupFile(sink.write, manifest, progress)
+        await file.begin()
         for number in range(base.frames):
-            with reading_earlier():
-                frame = await asyncio.to_thread(base.frame, number)
-            written += await _emit(sink, await asyncio.to_thread(writer.frame, frame))
-            raw += frame.raw_length
-            done += frame.rows
-            table = manifest.tables[frame.entry].table
-            progress(Step("backing up", done, manifest.total_rows, table, bytes=written))
-        written += await _emit(sink, await asyncio.to_thread(writer.seal, origin.sign, origin.certificate))
+            await file.kept(base.entry(number), base, number)
+        await file.seal(maker.sign, maker.certificate)
     known = replace(earlier.known, bundle_id=manifest.bundle_id, manifest=manifest.digest().hex())
-    return BackupResult(manifest, written, raw, monotonic() - started, known)
-
-
-async def _emit(sink: Sink, data: bytes) -> int:
-    await sink.write(data)
-    return len(data)
-
-
-def _record(writer: BundleWriter, position: int, block: PackedBlock) -> bytes:
-    return writer.frame(as_frame(position, block))
-
-
-async def _manifest(
-    snapshot: Snapshot, scope: Scope, request: BackupRequest, origin: Origin, business: Business | None, at: datetime
-) -> Manifest:
-    classification = snapshot.classification
-    names = tables_to_read(request.kind, classification)
-    counted = await scope.count(snapshot.connection, names)
-    entries: list[TableEntry] = []
-    for name in names:
-        table = snapshot.schema.tables[name]
-        entry = TableEntry(
-            table=name,
-            section=_SECTIONS[classification.rule(name).table_class],
-            columns=travelling_columns(table, classification),
-            key=table.identity,
-            rows=counted[name].rows,
-        )
-        entries.append(entry)
-        if counted[name].stubs:
-            entries.append(replace(entry, rows=counted[name].stubs, stub=True))
-    order = {Section.BUSINESS: 0, Section.UNCLASSIFIED: 1, Section.DEVICE: 2}
-    entries.sort(key=lambda entry: order[entry.section])
-    if not any(entry.rows for entry in entries):
-        raise NothingToBackUp("There is nothing to back up: every table is empty.")
-    named = BusinessRef(business.id, business.name) if business else None
-    return _described(snapshot, request, origin, named, tuple(entries), at)
+    return BackupResult(manifest, file.bytes, file.raw_bytes, monotonic() - started, base.frames, known)
 
 
 def _described(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from agent.database.businesses import Business, find_business, list_businesses
 from agent.database.gates import Finding, closure, leak
 from agent.database.names import column_list
@@ -16,9 +19,15 @@ from agent.tables.catalogue import TableClass
 from agent.tables.infer import Classification
 from agent.tables.schema import Table
 from agent.tables.scope import scope_rules
-from protocol.manifest import ColumnEntry, Kind, TableEntry
+from protocol.manifest import ColumnEntry, Kind, Section, TableEntry
 
 _ORDERED_LINES = 10_000
+_SECTIONS = {
+    TableClass.BUSINESS: Section.BUSINESS,
+    TableClass.DEVICE: Section.DEVICE,
+    TableClass.UNCLASSIFIED: Section.UNCLASSIFIED,
+}
+_ORDER = (Section.BUSINESS, Section.UNCLASSIFIED, Section.DEVICE)
 
 
 def tables_to_read(kind: Kind, classification: Classification) -> tuple[str, ...]:
@@ -94,15 +103,39 @@ def travelling_columns(table: Table, classification: Classification) -> tuple[Co
     return tuple(ColumnEntry(name, stored[name].type, stored[name].enum) for name in names if name in stored)
 
 
-def begun_pieces(snapshot: Snapshot, scope: Scope, name: str, pages: int) -> list[Piece]:
-    """The rows of a table that are in by themselves. A large table comes in parts, unless each had to find out anew
-    which rows of other tables decide.
+async def entries_of(snapshot: Snapshot, scope: Scope, names: Sequence[str]) -> tuple[TableEntry, ...]:
+    """What a manifest says of these tables: exact rows, in the order of the file."""
+    classification = snapshot.classification
+    counted = await scope.count(snapshot.connection, names)
+    entries: list[TableEntry] = []
+    for name in names:
+        table = snapshot.schema.tables[name]
+        entry = TableEntry(
+            table=name,
+            section=_SECTIONS[classification.rule(name).table_class],
+            columns=travelling_columns(table, classification),
+            key=table.identity,
+            rows=counted[name].rows,
+        )
+        entries.append(entry)
+        if counted[name].stubs:
+            entries.append(replace(entry, rows=counted[name].stubs, stub=True))
+    return tuple(sorted(entries, key=lambda entry: _ORDER.index(entry.section)))
+
+
+def begun_pieces(snapshot: Snapshot, scope: Scope, name: str, pages: int, part_pages: int) -> list[Piece]:
+    """The rows of a table that are in by themselves. A large table comes in parts of ``part_pages``, unless each had to
+    find out anew which rows of other tables decide.
     """
     source = scope.begun(name, "t")
     if source is None:
         return []
-    conditions = parts(pages, "t") if source.simple else ["true"]
-    return [Piece(name, _select(snapshot, name, source, part), shared=True) for part in conditions]
+    if not source.simple:
+        return [Piece(name, _select(snapshot, name, source), shared=True)]
+    return [
+        Piece(name, _select(snapshot, name, source, part.holds("t")), shared=True, part=number)
+        for number, part in enumerate(parts(pages, part_pages))
+    ]
 
 
 def pieces_of(snapshot: Snapshot, scope: Scope, entry: TableEntry, begun: dict[str, list[Piece]]) -> list[Piece]:

@@ -32,12 +32,15 @@ _AT_ONCE = 16 << 10
 @dataclass(eq=False, slots=True)
 class Piece:
     """Some rows of a table. ``shared`` ones can be read by any connection that sees the snapshot, others need the
-    temporary tables of the first one.
+    temporary tables of the first one. ``part`` is the number of the part of the table whose rows they are, if that says
+    which they are; ``kept`` the frames of an earlier bundle that hold them: then nobody reads them.
     """
 
     table: str
     query: str
     shared: bool
+    part: int | None = None
+    kept: range | None = None
     blocks: deque[asyncio.Future[PackedBlock]] = field(default_factory=deque)
     taken: bool = False
     complete: bool = False
@@ -93,9 +96,12 @@ class Reading:
         """Read every piece that is left by this connection, which has the temporary tables."""
         self._start(self._read(connection, own=True))
 
-    def help(self, beside: AbstractAsyncContextManager[Any]) -> None:
-        """Read pieces that can be shared by this connection, too, if there is one."""
-        self._start(self._help(beside))
+    def help(
+        self, beside: AbstractAsyncContextManager[Any], before: Callable[[Any], Awaitable[None]] | None = None
+    ) -> None:
+        """Read pieces that can be shared by this connection, too, if there is one, and when it has done what is to be
+        done ``before``."""
+        self._start(self._help(beside, before))
 
     async def rows(self, piece: Piece) -> AsyncGenerator[PackedBlock, None]:
         """The blocks of a piece. To be asked for in the order of the file, from when :meth:`read` is at work."""
@@ -134,13 +140,21 @@ class Reading:
         self._bell.set()
         self._bell = asyncio.Event()
 
-    async def _help(self, beside: AbstractAsyncContextManager[Any]) -> None:
+    async def _help(
+        self, beside: AbstractAsyncContextManager[Any], before: Callable[[Any], Awaitable[None]] | None
+    ) -> None:
         async with beside as connection:
             if connection is not None:
+                if before is not None:
+                    await before(connection)
                 await self._read(connection, own=False)
 
+    def _next(self, *, own: bool) -> Piece | None:
+        free = (each for each in self._pieces if not each.taken and each.kept is None)
+        return next((each for each in free if own or each.shared), None)
+
     async def _read(self, connection: Any, *, own: bool) -> None:
-        while piece := next((each for each in self._pieces if not each.taken and (own or each.shared)), None):
+        while piece := self._next(own=own):
             piece.taken = True
             with translating(f"The backup of table {piece.table}"):
                 blocks = copy_blocks(connection, piece.query)

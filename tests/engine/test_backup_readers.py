@@ -7,20 +7,21 @@ import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 
-from agent.database import pages, scope_walk, untouched
+from agent.database import part_marks, scope_walk
 from agent.database.errors import ConnectionLost
 from agent.database.export import copy_blocks
+from agent.database.part_marks import Marking
 from agent.database.readers import export_snapshot
 from agent.database.scope import Scope
 from agent.database.snapshot import Snapshot
-from agent.database.untouched import Marking
 from agent.engine import backup as making
 from agent.engine import reading
-from agent.engine.backup import BackupRequest, backup
+from agent.engine.backup import BackupRequest
 from agent.engine.backup_rows import fill_scope
 from agent.engine.errors import GateFailed
 from agent.tables.catalogue import load_catalogue
@@ -50,6 +51,8 @@ SHOP = """
     """
 # In which order joined rows come is the planner's choice, which new statistics may change between two backups.
 STEADY = "VACUUM ANALYZE"
+# Tables of three pages are read in parts.
+backup = partial(making.backup, part_pages=2)
 SECOND = "application_name LIKE 'backroom: %second reader'"
 
 
@@ -64,9 +67,8 @@ async def shop(database: MakeDatabase) -> Database:
 
 @pytest.fixture(autouse=True)
 def two_readers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ask for a second one however small the tables are, and read tables of three pages in parts."""
+    """Ask for a second one however small the tables are."""
     monkeypatch.setattr(making, "WORTH_A_READER", 0)
-    monkeypatch.setattr(pages, "PAGES_OF_A_PART", 2)
 
 
 async def made(dsn: str, request: BackupRequest, sink: MemorySink | None = None) -> tuple[Manifest, list[EncodedFrame]]:
@@ -137,8 +139,8 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> set[int]:
 
 @pytest.mark.every_server
 async def test_the_tables_are_marked_by_both_together(shop: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each table by one of them: all are counted, and what was written beside somebody is seen."""
-    monkeypatch.setattr(untouched, "_LARGE_PAGES", 2)
+    """Each part by one of them: all are counted."""
+    monkeypatch.setattr(part_marks, "_PAGES_AT_ONCE", 4)
     marking: set[int] = set()
     go_on = Marking.go_on
 
@@ -151,14 +153,9 @@ async def test_the_tables_are_marked_by_both_together(shop: Database, monkeypatc
     known = (await backup(shop.dsn, load_catalogue(), REQUESTS[0], origin(), MemorySink(), now=lambda: NOW)).known
     assert known is not None
     assert len(marking) == 2
-    async with shop.connect() as connection:
-        for name, rows in {"users": 50, "businesses": 3, "cards": 1500, "drawings": 6000, "lines": 6000}.items():
-            assert known.mark.tables[name] == (await connection.fetchval("SELECT $1::regclass::oid", name), rows, 0)
-        await connection.execute("BEGIN; CREATE TABLE other (id integer)")
-        async with shop.connect() as beside:
-            await beside.execute("UPDATE lines SET \"nextId\" = NULL WHERE id = '3000'")
-        result = await backup(shop.dsn, load_catalogue(), REQUESTS[0], origin(), MemorySink(), now=lambda: NOW)
-    assert result.known is None
+    expected = {"users": 50, "businesses": 3, "cards": 1500, "drawings": 6000, "lines": 6000}
+    assert {name: rows for name, (_, rows, _) in known.mark.tables.items()} == expected
+    assert sum(rows for rows, _, _ in known.parts["drawings"].parts) == 6000
 
 
 @pytest.mark.parametrize("template", ["everything", "filled"])
@@ -190,12 +187,11 @@ async def test_random_schemas(server: Server, monkeypatch: pytest.MonkeyPatch) -
         await server.drop(shop)
 
 
-async def test_parts_of_a_table_are_its_rows_in_their_order(shop: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_parts_of_a_table_are_its_rows_in_their_order(shop: Database) -> None:
     async with shop.connect() as connection:
         await connection.execute("DELETE FROM lines WHERE id::int % 7 = 0; UPDATE lines SET id = id || 'x'")
         assert await connection.fetchval("SELECT pg_relation_size('lines') / 8192") > 10
-    parts, _ = await back_up(shop.dsn, include_demo=True)
-    monkeypatch.setattr(pages, "PAGES_OF_A_PART", 1 << 20)
+    parts, _ = await back_up(shop.dsn, include_demo=True, part_pages=2)
     whole, _ = await back_up(shop.dsn, include_demo=True)
     assert parts.rows == whole.rows
     assert len(whole.rows["lines"]) == 6000 - 857

@@ -10,6 +10,7 @@ from typing import Any
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from agent.database.pages import PAGES_OF_A_PART
 from agent.engine.backup import BackupRequest, BackupResult, Origin, backup
 from agent.tables.catalogue import Catalogue, load_catalogue
 from protocol.frames import decode_block
@@ -96,11 +97,14 @@ async def back_up(
     *,
     catalogue: Catalogue | None = None,
     sink: MemorySink | None = None,
+    part_pages: int = PAGES_OF_A_PART,
     **options: Any,
 ) -> tuple[Opened, BackupResult]:
     """Back up and take the bundle apart."""
     sink = sink or MemorySink()
     request = BackupRequest(kind, business, **options)
-    result = await backup(dsn, catalogue or load_catalogue(), request, origin(), sink, now=lambda: NOW)
+    result = await backup(
+        dsn, catalogue or load_catalogue(), request, origin(), sink, now=lambda: NOW, part_pages=part_pages
+    )
     assert sink.committed
     return open_bundle(bytes(sink.data)), result
