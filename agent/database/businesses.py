@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import asyncpg
 
 from agent.database.names import qualified, quote
-from agent.tables.infer import Classification
+from agent.database.reflect import reflect
+from agent.tables.catalogue import Catalogue
+from agent.tables.infer import Classification, require_businesses
 from agent.tables.schema import Schema
 from protocol.names import slug
 
@@ -46,17 +48,24 @@ class AmbiguousBusiness(BusinessError):
     hint = "Name it by its id."
 
 
+async def businesses_of(connection: asyncpg.Connection, catalogue: Catalogue) -> tuple[Business, ...]:
+    """All businesses, sorted by name and id, by a look at their table alone. Raises :class:`NoBusinesses`."""
+    schema = await reflect(connection, [catalogue.businesses])
+    require_businesses(schema, catalogue)
+    return await list_businesses(connection, schema, catalogue)
+
+
 async def list_businesses(
-    connection: asyncpg.Connection, schema: Schema, classification: Classification
+    connection: asyncpg.Connection, schema: Schema, settings: Classification | Catalogue
 ) -> tuple[Business, ...]:
     """All businesses, sorted by name and id."""
-    table = schema.tables[classification.businesses]
+    table = schema.tables[settings.businesses]
     primary = table.primary_key
     if primary is None or len(primary.columns) != 1:
         raise BusinessError(f"The table {table.name} has no primary key of one column.")
-    labels = [label for label in classification.labels if table.column(label)]
+    labels = [label for label in settings.labels if table.column(label)]
     texts = ", ".join(f"{quote(label)}::text" for label in labels)
-    demo = table.column(classification.demo)
+    demo = table.column(settings.demo)
     rows = await connection.fetch(
         f"SELECT {quote(primary.columns[0])}::text AS id, ARRAY[{texts}]::text[] AS names, "
         f"{f'coalesce({quote(demo.name)}::boolean, false)' if demo else 'false'} AS demo FROM {qualified(table)}"

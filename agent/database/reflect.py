@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import asyncpg
@@ -18,6 +19,7 @@ SELECT c.oid, n.nspname AS namespace, c.relname AS name,
        greatest(c.reltuples, 0)::bigint AS estimated_rows
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> 't'
+  AND ($1::text[] IS NULL OR c.relname = ANY($1::text[]))
   AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
   AND pg_table_is_visible(c.oid)
   AND NOT EXISTS (SELECT FROM pg_depend d
@@ -102,14 +104,15 @@ class Catalog:
     foreign_keys: list[asyncpg.Record]
 
 
-async def reflect(connection: asyncpg.Connection) -> Schema:
-    """The schema of all tables that the ``search_path`` shows, in the current snapshot if there is one."""
-    return schema_of(await read_catalog(connection))
+async def reflect(connection: asyncpg.Connection, only: Sequence[str] | None = None) -> Schema:
+    """The schema of all tables that the ``search_path`` shows, in the current snapshot if there is one; ``only`` of
+    those with these names, without what refers to others."""
+    return schema_of(await read_catalog(connection, only))
 
 
-async def read_catalog(connection: asyncpg.Connection) -> Catalog:
-    """The catalog's rows of all tables that the ``search_path`` shows, in the current snapshot if there is one."""
-    tables = await connection.fetch(_TABLES)
+async def read_catalog(connection: asyncpg.Connection, only: Sequence[str] | None = None) -> Catalog:
+    """The catalog's rows of the same tables."""
+    tables = await connection.fetch(_TABLES, only)
     oids = [row["oid"] for row in tables]
     columns = await connection.fetch(_COLUMNS, oids)
     return Catalog(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.database.businesses import Business, list_businesses
+from agent.database.businesses import Business, businesses_of, list_businesses
 from agent.database.connect import connect
 from agent.database.errors import translating
 from agent.database.names import qualified
@@ -43,8 +43,7 @@ async def businesses(workspace: Workspace) -> tuple[Business, ...]:
     connection = await connect(workspace.database_url, application_name="backroom: businesses")
     try:
         with translating("Listing the businesses"):
-            schema = await reflect(connection)
-            return await list_businesses(connection, schema, classify(schema, workspace.catalogue()))
+            return await businesses_of(connection, workspace.catalogue())
     finally:
         await connection.close(timeout=5)
 

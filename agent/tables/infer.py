@@ -48,14 +48,19 @@ class Classification:
         return None
 
 
+def require_businesses(schema: Schema, catalogue: Catalogue) -> None:
+    """Raises :class:`NoBusinesses` where the database has no businesses table at all."""
+    if catalogue.businesses not in schema.tables:
+        raise NoBusinesses(f"The database has no table {catalogue.businesses!r} that this user can see.")
+
+
 def classify(schema: Schema, catalogue: Catalogue) -> Classification:
     """A rule for every table of the schema. Columns that this database does not have are left out of the rules.
 
     Raises :class:`NoBusinesses` where the database has no businesses table at all, :class:`BadCatalogue` where tables
     would travel with each other in a circle.
     """
-    if catalogue.businesses not in schema.tables:
-        raise NoBusinesses(f"The database has no table {catalogue.businesses!r} that this user can see.")
+    require_businesses(schema, catalogue)
     rules: dict[str, TableRule] = {}
     adrift: dict[str, TableRule] = {}
     for name, table in schema.tables.items():

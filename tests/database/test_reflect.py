@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -54,6 +55,20 @@ async def test_the_platform(platform_database: Database) -> None:
     assert dict(schema.enums) == dict(facts.enums)
     assert all(table.owned and table.readable for table in schema.tables.values())
     assert schema.fingerprint() == (await reflected(platform_database)).fingerprint()
+
+
+async def test_some_tables_alone(platform_database: Database) -> None:
+    names = ("businesses", "business_orders", "no_such_table")
+    connection = await connect(platform_database.dsn)
+    try:
+        whole, some = await reflect(connection), await reflect(connection, names)
+    finally:
+        await connection.close()
+    assert set(some.tables) == {"businesses", "business_orders"}
+    for name, table in some.tables.items():
+        among = tuple(key for key in whole.tables[name].foreign_keys if key.references in names)
+        assert table == replace(whole.tables[name], foreign_keys=among)
+    assert some.tables["business_orders"].foreign_keys
 
 
 async def test_columns(empty: Database) -> None:

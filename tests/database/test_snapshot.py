@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from agent.database import snapshot as module
+from agent.database.businesses import businesses_of
 from agent.database.connect import PINNED
 from agent.database.errors import (
     Cancelled,
@@ -273,6 +274,9 @@ async def test_a_database_that_is_no_platform(database: MakeDatabase) -> None:
     with pytest.raises(NoBusinesses):
         async with open_snapshot(empty.dsn, load_catalogue(), business_tables, doing="The backup"):
             pass
+    async with empty.connect() as connection:
+        with pytest.raises(NoBusinesses):
+            await businesses_of(connection, load_catalogue())
     await nobody_is_left(empty)
 
 
