@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from agent.growing import Growing
 from agent.log import get_logger
@@ -13,8 +13,6 @@ from agent.peers import http
 from agent.peers.delta import BaseFile
 from agent.peers.directory import Directory
 from agent.peers.errors import BadAnswer, NotTrusted, Refused
-from agent.peers.fetch import Fetch, Fetched
-from agent.peers.handler import Part
 from agent.peers.limits import MAX_ROSTER_BYTES
 from agent.peers.link import Link
 from agent.peers.pace import Throttle
@@ -39,6 +37,10 @@ from protocol.requests import (
     TableMark,
     Whereabouts,
 )
+
+if TYPE_CHECKING:
+    from agent.peers.fetch import Fetched
+    from agent.peers.handler import Part
 
 log = get_logger(__name__)
 
@@ -103,6 +105,8 @@ class PeerClient:
         tell: Tell = silent,
     ) -> Fetched:
         """Have a bundle made and fetch it into ``part_for(bundle_id, size)``; the caller closes the part."""
+        from agent.peers.fetch import Fetch  # only here: a push starts without what receives
+
         return await Fetch(self.directory, node_id, request, part_for, accept=accept, tell=tell).run()
 
     async def businesses(self, node_id: str) -> tuple[BusinessItem, ...]:

@@ -19,6 +19,8 @@ HEAVY = (
     *("aiohttp", "aiohttp.web", "aiosmtplib", "alembic", "asyncpg", "cryptography", "jinja2", "obstore"),
     *("prometheus_client", "pydantic", "pyrage", "rich", "smbclient", "sqlalchemy", "structlog", "zeroconf"),
     *("zstandard", "agent.engine.backup", "agent.engine.restore", "agent.operations.transfers", "agent.web"),
+    # What takes bundles in, apart from what hands them over.
+    *("agent.peers.fetch", "agent.peers.receive", "agent.peers.server"),
 )
 NETWORK = "aiohttp cryptography pydantic zeroconf"
 USED = {

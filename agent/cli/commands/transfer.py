@@ -65,9 +65,11 @@ async def push(
       backroom push "Restaurant ABC" laptop-sales-002
       backroom push "Restaurant ABC" --all
     """
+    from agent.heaps import few_heaps
     from agent.operations.transfers import push as send
     from agent.operations.workspace import Workspace
 
+    few_heaps()
     if not devices and not everywhere:
         raise click.UsageError("Say to which laptop: DEVICE, or --all.")
     if devices and everywhere:
