@@ -135,7 +135,7 @@ async def hand_over(
         raise
     except BaseException as error:
         code = str(getattr(error, "code", "stopped"))
-        unmade = growing is not None and not growing.complete
+        unmade = growing is not None and growing.failed
         await history.end_transfer(
             transfer.id,
             FAILED if unmade else INTERRUPTED,

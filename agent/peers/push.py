@@ -219,7 +219,16 @@ class Push:
             raise
 
     async def _say_goodbye(self, link: Link, transfer: str) -> None:
-        """Tell the receiver that no more comes: for now, or for good where ``dropped`` is set."""
+        """Tell the receiver that no more comes: for now, or for good where ``dropped`` is set. A moment's work, done
+        to its end: who gives a bundle up ends its push, too, which may be here already."""
+        telling = asyncio.ensure_future(self._tell_goodbye(link, transfer))
+        try:
+            await asyncio.shield(telling)
+        except asyncio.CancelledError:
+            await asyncio.wait({telling})
+            raise
+
+    async def _tell_goodbye(self, link: Link, transfer: str) -> None:
         for_good = self._unmade or (self._dropped is not None and self._dropped.is_set())
         try:
             path = f"/v1/uploads/{transfer}" + ("" if for_good else "?keep=1")

@@ -15,14 +15,12 @@ from tests.faults.pair import PUSH, Pair, done, push
 from tests.faults.relay import Relay
 from tests.support.agents import ended
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" or os.geteuid() != 0, reason="only root can mount a small disk, on Linux"
-)
-
 
 @contextmanager
 def disk(folder: Path, megabytes: int) -> Iterator[None]:
     """A disk of that size at ``folder``."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("only root can mount a small disk, on Linux")
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=700", "tmpfs", str(folder)], capture_output=True
     )
@@ -32,6 +30,13 @@ def disk(folder: Path, megabytes: int) -> Iterator[None]:
         yield
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """Leave no room on the disk of that folder; the file that takes it."""
+    ballast = folder / "ballast"
+    ballast.write_bytes(bytes(os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize - 4096))
+    return ballast
 
 
 def test_a_disk_without_room_refuses_the_offer(pair: Pair) -> None:
@@ -56,8 +61,7 @@ def test_a_disk_that_fills_up_on_the_way(pair: Pair) -> None:
         pair.office.knows(relay.port)
         sending = push(pair)
         assert relay.held.wait(20)
-        ballast = spool / "ballast"
-        ballast.write_bytes(bytes(os.statvfs(spool).f_bavail * os.statvfs(spool).f_frsize - 4096))
+        ballast = fill(spool)
         relay.release()
         error = ended(sending).error
         assert error["code"] == "disk-full"
