@@ -86,10 +86,15 @@ class Bench:
     def _busy(self, agent: int | None) -> float:
         """Seconds of processors so far: of this process and all that it has run, of the server, and of the agent."""
         server = psutil.Process(int((self.cluster.folder / "data" / "postmaster.pid").read_text().split()[0]))
-        times = [server.cpu_times()]
-        for process in (*server.children(), *([psutil.Process(agent)] if agent else [])):
+        times = None
+        while times is None:
+            # A backend that ends has its time in the server's: if that happens meanwhile, all is read again.
             with suppress(psutil.NoSuchProcess):
-                times.append(process.cpu_times()._replace(children_user=0.0, children_system=0.0))
+                children = server.children()
+                times = [server.cpu_times(), *map(_own_times, children)]
+        if agent:
+            with suppress(psutil.NoSuchProcess):
+                times.append(_own_times(psutil.Process(agent)))
         own = os.times()
         mine = own.user + own.system + own.children_user + own.children_system
         return mine + sum(float(each.user + each.system + each.children_user + each.children_system) for each in times)
@@ -124,6 +129,11 @@ class Bench:
 
     def drop(self, dsn: str) -> None:
         asyncio.run(self.cluster.drop_database(dsn.partition("?")[0].rpartition("/")[2]))
+
+
+def _own_times(process: psutil.Process) -> Any:
+    """The times of a process without those of its children that have ended."""
+    return process.cpu_times()._replace(children_user=0.0, children_system=0.0)
 
 
 def _number(result: dict[str, Any], name: str) -> int:
