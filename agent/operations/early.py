@@ -112,6 +112,7 @@ class EarlyRestore:
         assert self._limit is not None
         self._limit.cancel()
         self._whole, self._report = True, report
+        report("applying", 0, self._manifest.total_rows, "")
         await self._running.enter()
         self._coming.complete(bundle)
         return await task

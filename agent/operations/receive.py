@@ -23,7 +23,6 @@ from agent.log import get_logger
 from agent.operations.applying import apply_bundle, in_words, totals
 from agent.operations.approving import Approval, Approvals, Left
 from agent.operations.arriving import CANCELLED, Arrivals
-from agent.operations.backups import record_of_file
 from agent.operations.deltas import first_kept
 from agent.operations.early import EarlyRestores
 from agent.operations.errors import OperationError
@@ -34,15 +33,14 @@ from agent.operations.looking import LOOK, look_at
 from agent.operations.queue import Queue
 from agent.operations.requests import STORE, WAITS
 from agent.operations.restores import proved
+from agent.operations.signing import Signing
 from agent.operations.workspace import Workspace, utc_now
 from agent.peers.handler import Accept, Arrived, Decision, Done, IncomingOffer, Part, Peer, Prepared, Refuse, Report
 from agent.tables.errors import TablesError
 from certs.identity import verify_signature
 from protocol.delta import News
 from protocol.errors import ProtocolError
-from protocol.manifest import Manifest
-from protocol.messages import Outcome, Problem, Receipt, SignedReceipt
-from protocol.names import bundle_name
+from protocol.messages import Outcome, Problem, SignedReceipt
 from protocol.requests import (
     BusinessList,
     CompareRequest,
@@ -73,6 +71,7 @@ class Reception:
         self._answering = Answering.of(lambda: workspace.database_url, workspace.catalogue)
         self._queue = Queue()
         self.approvals = Approvals(workspace, history)
+        self._signing = Signing(workspace, history)
         self._early = EarlyRestores(workspace, history, self._queue.lock)
         self._giving = Giving(workspace, history)
         self._left: dict[str, asyncio.Task[None]] = {}
@@ -165,37 +164,31 @@ class Reception:
             if result is not None:
                 return await self._applied(peer, offer, part, bundle, result, approval)
             async with self._queue.turn(lambda before: report("queued", 0, 0, f"{before} before it")):
-                return await self._apply(peer, offer, part, bundle, news, approval, report)
+                result = await self._apply(offer, bundle, news, approval, report)
+                return await self._applied(peer, offer, part, bundle, result, approval)
         except DatabaseError as error:
             await self._history.end_transfer(
                 offer.transfer_id, FAILED, bytes_done=offer.size, error_code=error.code, error=str(error)
             )
             raise
         except (EngineError, ProtocolError, TablesError, OperationError) as error:
-            receipt = self._receipt(bundle.manifest, "refused", {}, {}, str(error))
-            await self._keep(offer, part, bundle)
-            await self._end(offer, receipt, REFUSED, {}, error)
+            receipt = self._signing.receipt(bundle.manifest, "refused", {}, {}, str(error))
+            await self._signing.keep(part, bundle)
+            await self._signing.end(offer, receipt, REFUSED, {}, error)
             await self.approvals.ended(offer, f"refused: {error}")
             log.warning("push refused", peer=peer.name, bundle=bundle.manifest.bundle_id, reason=str(error))
             return receipt
 
     async def _apply(
-        self,
-        peer: Peer,
-        offer: IncomingOffer,
-        part: Incoming,
-        bundle: VerifiedBundle,
-        news: News | None,
-        approval: Approval,
-        report: Report,
-    ) -> SignedReceipt:
-        manifest = bundle.manifest
-        report("applying", 0, manifest.total_rows, "")
+        self, offer: IncomingOffer, bundle: VerifiedBundle, news: News | None, approval: Approval, report: Report
+    ) -> RestoreResult:
+        rows = bundle.manifest.total_rows
+        report("applying", 0, rows, "")
 
         def progress(step: Step) -> None:
-            report("applying", step.done, step.total or manifest.total_rows, step.stage)
+            report("applying", step.done, step.total or rows, step.stage)
 
-        result = await apply_bundle(
+        return await apply_bundle(
             self._workspace,
             self._history,
             bundle,
@@ -207,7 +200,6 @@ class Reception:
             wait_seconds=OTHER_RESTORE_SECONDS,
             progress=progress,
         )
-        return await self._applied(peer, offer, part, bundle, result, approval)
 
     async def _applied(
         self,
@@ -223,10 +215,10 @@ class Reception:
         counts = totals(result.plan)
         by_table = {name: in_words(each) for name, each in result.plan.tables.items()}
         words = [*await self._proof(bundle, result, approval), *result.plan.warnings]
-        receipt = self._receipt(manifest, "applied", by_table, counts, "; ".join(words)[:1000])
+        receipt = self._signing.receipt(manifest, "applied", by_table, counts, "; ".join(words)[:1000])
         # The receipt first: once the database has the rows, the sender must be able to learn it, whatever comes.
-        await self._end(offer, receipt, DONE, counts, None)
-        await self._keep(offer, part, bundle)
+        await self._signing.end(offer, receipt, DONE, counts, None)
+        await self._signing.keep(part, bundle)
         await self.approvals.ended(offer, "applied")
         log.info("push applied", peer=peer.name, bundle=manifest.bundle_id, **counts)
         return receipt
@@ -239,13 +231,13 @@ class Reception:
             async with self._queue.turn(lambda before: report("queued", 0, 0, f"{before} before it")):
                 seen = await look_at(self._workspace, self._history, bundle, peer.name, offer.transfer_id)
         except (DatabaseError, EngineError, ProtocolError, TablesError, OperationError) as error:
-            receipt = self._receipt(bundle.manifest, "refused", {}, {}, str(error))
-            await self._end(offer, receipt, REFUSED, {}, error)
+            receipt = self._signing.receipt(bundle.manifest, "refused", {}, {}, str(error))
+            await self._signing.end(offer, receipt, REFUSED, {}, error)
             await part.discard()
             return receipt
         outcome: Outcome = "refused" if seen.refused else "stored"
-        receipt = self._receipt(bundle.manifest, outcome, seen.tables, seen.totals, seen.words)
-        await self._end(offer, receipt, REFUSED if seen.refused else DONE, seen.totals, None)
+        receipt = self._signing.receipt(bundle.manifest, outcome, seen.tables, seen.totals, seen.words)
+        await self._signing.end(offer, receipt, REFUSED if seen.refused else DONE, seen.totals, None)
         return receipt
 
     async def _proof(self, bundle: VerifiedBundle, result: RestoreResult, approval: Approval) -> list[str]:
@@ -261,52 +253,6 @@ class Reception:
         if proof is None:
             return []
         return ["compared with the bundle: identical" if proof.identical else "compared with the bundle: differs"]
-
-    def _receipt(
-        self,
-        manifest: Manifest,
-        outcome: Outcome,
-        tables: dict[str, dict[str, int]],
-        counts: dict[str, int],
-        message: str,
-    ) -> SignedReceipt:
-        identity = self._workspace.store.identity()
-        receipt = Receipt(
-            bundle_id=manifest.bundle_id,
-            receiver_node=identity.node_id,
-            receiver_name=identity.name,
-            outcome=outcome,
-            tables=tables,
-            totals=counts,
-            message=message[:1000],
-            at=utc_now(),
-        )
-        return receipt.sign(identity.certificate, identity.sign)
-
-    async def _end(
-        self,
-        offer: IncomingOffer,
-        receipt: SignedReceipt,
-        state: str,
-        counts: dict[str, int],
-        error: Exception | None,
-    ) -> None:
-        await self._history.end_transfer(
-            offer.transfer_id,
-            state,
-            bytes_done=offer.size,
-            receipt=receipt.encode(),
-            totals=counts,
-            error_code=str(getattr(error, "code", "unexpected")) if error else None,
-            error=str(error) if error else None,
-        )
-
-    async def _keep(self, offer: IncomingOffer, part: Incoming, bundle: VerifiedBundle) -> None:
-        manifest = bundle.manifest
-        path = await part.promote(self._workspace.archive, manifest.kind.value, bundle_name(manifest))
-        await self._history.add_backup(
-            await record_of_file(self._workspace, manifest, path, raw_size=bundle.seal.raw_bytes, came="received")
-        )
 
     # Pulls from this laptop.
 
