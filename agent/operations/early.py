@@ -30,9 +30,9 @@ log = get_logger(__name__)
 
 LEAST_ROWS = 10_000
 """A bundle of fewer rows is restored in a moment, once it is there."""
-SOON_SECONDS = 10.0
+SOON_SECONDS = 5.0
 """It begins when the rest should be here so soon: tables may be held, and who uses them waits for a transfer then."""
-LONGEST_SECONDS = 30.0
+LONGEST_SECONDS = 15.0
 """It is given up where the rest takes that long after all."""
 
 
