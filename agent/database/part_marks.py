@@ -19,7 +19,7 @@ import asyncpg
 from agent.database.names import qualified
 from agent.database.pages import Part, parts
 from agent.database.untouched import Mark, Place, Server, places_of, server_of
-from agent.tables.schema import Table
+from agent.tables.schema import Schema, Table
 
 _TABLES_AT_ONCE = 40
 _PAGES_AT_ONCE = 4096
@@ -75,9 +75,14 @@ class Marking:
     """
 
     def __init__(
-        self, tables: Iterable[Table], pages: Mapping[str, int], part_pages: int, earlier: Mark | None = None
+        self,
+        schema: Schema,
+        names: Iterable[str],
+        pages: Mapping[str, int],
+        part_pages: int,
+        earlier: Mark | None = None,
     ) -> None:
-        self._tables = list(tables)
+        self._tables = [schema.tables[name] for name in names]
         self._parts = {table.name: parts(pages.get(table.name, 0), part_pages) for table in self._tables}
         self._left = deque(self._questions(pages, max(_PAGES_AT_ONCE // part_pages, 1)))
         self._found: dict[tuple[str, int], PartRows] = {}

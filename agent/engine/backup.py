@@ -18,15 +18,8 @@ from agent.database.readers import beside, export_snapshot
 from agent.database.snapshot import Snapshot, open_snapshot
 from agent.engine.again import fitting, go_on, keep, note
 from agent.engine.backup_file import BackupFile
-from agent.engine.backup_rows import (
-    begin_scope,
-    begun_pieces,
-    check_gates,
-    entries_of,
-    fill_scope,
-    pieces_of,
-    tables_to_read,
-)
+from agent.engine.backup_rows import begin_scope, check_gates, entries_of, fill_scope, pieces_of, tables_to_read
+from agent.engine.begun import Begun
 from agent.engine.errors import NothingToBackUp
 from agent.engine.known import Earlier, Known
 from agent.engine.progress import Progress, Step, silent
@@ -144,9 +137,8 @@ async def _back_up(
         names = tables_to_read(request.kind, snapshot.classification)
         base = fitting(snapshot, earlier, business.id, request.compress) if business is not None else None
         size = await sizes(snapshot.connection, snapshot.schema, names)
-        begun = {name: begun_pieces(snapshot, scope, name, size.pages.get(name, 0), part_pages) for name in names}
-        tables = [snapshot.schema.tables[name] for name in names]
-        marking = Marking(tables, size.pages, part_pages, base.known.mark if base is not None else None)
+        begun = Begun(snapshot, scope, names, size.pages, part_pages)
+        marking = Marking(snapshot.schema, names, size.pages, part_pages, base.known.mark if base is not None else None)
         helper = None
         if size.bytes >= WORTH_A_READER:
             helper = beside(url, snapshot, await export_snapshot(snapshot), names, doing=doing)
@@ -161,16 +153,20 @@ async def _back_up(
             if standings is not None and standings.untouched(base.known.mark) == set(names):
                 return await _copy(snapshot, request, await _told(origin), base, open_sink, now(), progress, started)
             if standings is not None:
-                keep(base, standings, begun, part_pages)
-            reading.plan([piece for pieces in begun.values() for piece in pieces])
+                keep(base, standings, begun.pieces, part_pages)
+            reading.plan(begun.in_order())
             decided.set()
         else:
-            reading.plan([piece for pieces in begun.values() for piece in pieces])
+            reading.plan(begun.in_order())
             if business is not None:
                 reading.afterwards(partial(go_on, marking))
             if helper is not None:
                 # It reads what is in whatever the walk finds, while that is looked for here.
                 reading.help(helper)
+        more = await begun.decide()
+        if base is not None and standings is not None:
+            keep(base, standings, more, part_pages)
+        reading.plan(begun.in_order())
         await fill_scope(snapshot, scope, request.kind)
         progress(Step("checking"))
         await check_gates(snapshot, scope, request.kind)
@@ -180,7 +176,7 @@ async def _back_up(
             raise NothingToBackUp("There is nothing to back up: every table is empty.")
         named = BusinessRef(business.id, business.name) if business else None
         manifest = _described(snapshot, request, maker, named, entries, now())
-        pieces = [pieces_of(snapshot, scope, entry, begun) for entry in manifest.tables]
+        pieces = [pieces_of(snapshot, scope, entry, begun.pieces) for entry in manifest.tables]
         reading.plan([piece for of_entry in pieces for piece in of_entry])
         reading.read(snapshot.connection)
         written: dict[tuple[str, int], range] = {}
@@ -205,8 +201,7 @@ async def _back_up(
         known = None
         if business is not None and standings is not None:
             known = note(snapshot, manifest, file.content, standings, written, part_pages)
-    kept = sum(len(piece.kept) for of_entry in pieces for piece in of_entry if piece.kept is not None)
-    return BackupResult(manifest, file.bytes, file.raw_bytes, monotonic() - started, kept, known)
+    return BackupResult(manifest, file.bytes, file.raw_bytes, monotonic() - started, file.frames_kept, known)
 
 
 async def _look_first(marking: Marking, decided: asyncio.Event, connection: Any) -> None:
@@ -252,7 +247,7 @@ async def _copy(
             await file.kept(base.entry(number), base, number)
         await file.seal(maker.sign, maker.certificate)
     known = replace(earlier.known, bundle_id=manifest.bundle_id, manifest=manifest.digest().hex())
-    return BackupResult(manifest, file.bytes, file.raw_bytes, monotonic() - started, base.frames, known)
+    return BackupResult(manifest, file.bytes, file.raw_bytes, monotonic() - started, file.frames_kept, known)
 
 
 def _described(

@@ -17,11 +17,12 @@ from protocol.writer import BundleWriter
 class BackupFile:
     """Makes one bundle and gives it to ``write``: ``begin``, then each row once in the order of the manifest, ``seal``.
 
-    ``bytes`` is its size so far, ``raw_bytes`` that of its rows before compression, ``frames`` how many it has.
+    ``bytes`` is its size so far, ``raw_bytes`` that of its rows before compression, ``frames`` how many it has, and
+    ``frames_kept`` how many of these are those of an earlier bundle.
     """
 
     def __init__(self, write: Callable[[bytes], Awaitable[object]], manifest: Manifest, progress: Progress) -> None:
-        self.bytes = self.raw_bytes = self.frames = 0
+        self.bytes = self.raw_bytes = self.frames = self.frames_kept = 0
         self._rows = 0
         self._write = write
         self._manifest = manifest
@@ -44,6 +45,7 @@ class BackupFile:
     async def kept(self, position: int, base: Base, number: int) -> None:
         """Rows of that entry: those of a frame of an earlier bundle. Raises ``Unreadable``."""
         await self._frame(*await asyncio.to_thread(self._copied, position, base, number))
+        self.frames_kept += 1
 
     async def seal(self, sign: Signer, certificate: bytes) -> None:
         """What comes after the rows."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from agent.database.businesses import Business, find_business, list_businesses
 from agent.database.gates import Finding, closure, leak
 from agent.database.names import column_list
 from agent.database.ownership import Ownership
-from agent.database.pages import parts
 from agent.database.scope import How, Scope, Source
 from agent.database.scope_walk import fill_business_scope, fill_full_scope, find_complete
 from agent.database.snapshot import Snapshot
@@ -123,22 +122,7 @@ async def entries_of(snapshot: Snapshot, scope: Scope, names: Sequence[str]) -> 
     return tuple(sorted(entries, key=lambda entry: _ORDER.index(entry.section)))
 
 
-def begun_pieces(snapshot: Snapshot, scope: Scope, name: str, pages: int, part_pages: int) -> list[Piece]:
-    """The rows of a table that are in by themselves. A large table comes in parts of ``part_pages``, unless each had to
-    find out anew which rows of other tables decide.
-    """
-    source = scope.begun(name, "t")
-    if source is None:
-        return []
-    if not source.simple:
-        return [Piece(name, _select(snapshot, name, source), shared=True)]
-    return [
-        Piece(name, _select(snapshot, name, source, part.holds("t")), shared=True, part=number)
-        for number, part in enumerate(parts(pages, part_pages))
-    ]
-
-
-def pieces_of(snapshot: Snapshot, scope: Scope, entry: TableEntry, begun: dict[str, list[Piece]]) -> list[Piece]:
+def pieces_of(snapshot: Snapshot, scope: Scope, entry: TableEntry, begun: Mapping[str, list[Piece]]) -> list[Piece]:
     """All rows of an entry."""
     added = scope.added_rows(entry.table, "t", stubs=entry.stub)
     pieces = [] if entry.stub else begun[entry.table]
@@ -146,9 +130,10 @@ def pieces_of(snapshot: Snapshot, scope: Scope, entry: TableEntry, begun: dict[s
         return pieces
     # Few come in an order that does not depend on how they were found: as they lie in the table.
     order = " ORDER BY t.tableoid, t.ctid" if scope.lines[entry.table] <= _ORDERED_LINES else ""
-    return [*pieces, Piece(entry.table, _select(snapshot, entry.table, added) + order, shared=False)]
+    return [*pieces, Piece(entry.table, select_rows(snapshot, entry.table, added) + order, shared=False)]
 
 
-def _select(snapshot: Snapshot, name: str, source: Source, *conditions: str) -> str:
+def select_rows(snapshot: Snapshot, name: str, source: Source, *conditions: str) -> str:
+    """The query of rows as they travel."""
     columns = travelling_columns(snapshot.schema.tables[name], snapshot.classification)
     return f"SELECT {column_list((column.name for column in columns), 't')} FROM {source.where(*conditions)}"

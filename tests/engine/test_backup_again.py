@@ -53,7 +53,8 @@ class Office:
         how many ``sinks`` it took."""
         opened = await self.make(read=read, sinks=sinks, **options)
         fresh, _ = await back_up(self.laptop.database.dsn, Kind.BUSINESS, "b1", part_pages=self.part_pages, **options)
-        assert (opened.rows, opened.stubs) == (fresh.rows, fresh.stubs)
+        assert in_some_order(opened.rows) == in_some_order(fresh.rows)
+        assert in_some_order(opened.stubs) == in_some_order(fresh.stubs)
         assert replace(opened.manifest, bundle_id="") == replace(fresh.manifest, bundle_id="")
         return opened
 
@@ -97,6 +98,11 @@ class Office:
         assert bundle.manifest == result.manifest
         self.known, self.kept = result.known, result.kept
         return open_bundle(data)
+
+
+def in_some_order(tables: dict[str, list[dict[str, str]]]) -> dict[str, list[list[str]]]:
+    """Rows by table: a table that was written anew has the same ones in another order."""
+    return {name: sorted([*row.values()] for row in rows) for name, rows in tables.items()}
 
 
 @pytest.fixture

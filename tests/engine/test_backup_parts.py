@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from typing import Any
 
-import asyncpg
 import pytest
 
 from agent.database.export import copy_blocks
@@ -18,7 +15,7 @@ from agent.engine.known import Known, PartFrames
 from protocol.base import records
 from protocol.manifest import Kind
 from protocol.records import Tag
-from tests.engine.test_backup_again import Office
+from tests.engine.test_backup_again import Office, in_some_order
 from tests.support.backups import back_up
 from tests.support.restores import Laptop
 from tests.support.shops import laptop
@@ -32,7 +29,8 @@ CREATE TABLE users (id text PRIMARY KEY, email text UNIQUE);
 CREATE TABLE sales (id integer PRIMARY KEY, "businessId" text NOT NULL REFERENCES businesses, total integer,
     "userId" text REFERENCES users, body text, "updatedAt" timestamp(3))
     WITH (fillfactor = 50, autovacuum_enabled = off);
-CREATE TABLE lines (id text PRIMARY KEY, "saleId" integer REFERENCES sales ON DELETE CASCADE, body text);
+CREATE TABLE lines (id text PRIMARY KEY, "saleId" integer NOT NULL REFERENCES sales ON DELETE CASCADE, body text)
+    WITH (fillfactor = 50, autovacuum_enabled = off);
 CREATE TABLE notes (body text);
 INSERT INTO users VALUES ('u1', 'a@x'), ('u2', 'b@x');
 """
@@ -40,12 +38,12 @@ SALE = "n, 'b' || 1 + n % 2, n, 'u1', repeat('x', 350), '2026-01-01'"
 TOUCH = "UPDATE users SET email = email || 'x' WHERE id = 'u2'"
 ROWS = f"""
 INSERT INTO sales SELECT {SALE} FROM generate_series(1, 400) n;
-INSERT INTO lines SELECT 'l' || n, 1 + n % 400, repeat('x', n % 90) FROM generate_series(1, 150) n;
+INSERT INTO lines SELECT 'l' || n, 1 + n % 400, repeat('x', 300) FROM generate_series(1, 200) n;
 """
 
 
 class Reads:
-    """Tells which parts of the table ``sales`` a backup reads."""
+    """Tells which parts of a table a backup reads."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._queries: list[str] = []
@@ -61,24 +59,18 @@ class Reads:
 
         monkeypatch.setattr("agent.engine.reading.copy_blocks", noted)
 
-    async def of(self, office: Office, **options: Any) -> list[int]:
-        """Their numbers, for a backup that must have all rows."""
+    async def of(self, office: Office, table: str = "sales", **options: Any) -> list[int]:
+        """Their numbers, for a backup that must have all rows. A table that is read as a whole is part 0."""
         self._queries.clear()
         made = await office.make(**options)
         starts = [
             int(query.split("t.ctid >= '(")[1].split(",")[0]) if "t.ctid >= '(" in query else 0
             for query in self._queries
-            if '"sales" t WHERE' in query
+            if f'"{table}" t WHERE' in query
         ]
         fresh, _ = await back_up(office.laptop.database.dsn, Kind.BUSINESS, "b1", part_pages=PART)
-        assert {name: _sorted(rows) for name, rows in made.rows.items()} == {
-            name: _sorted(rows) for name, rows in fresh.rows.items()
-        }
+        assert in_some_order(made.rows) == in_some_order(fresh.rows)
         return sorted(start // PART for start in starts)
-
-
-def _sorted(rows: list[dict[str, str]]) -> list[list[str]]:
-    return sorted([*row.values()] for row in rows)
 
 
 @pytest.fixture
@@ -94,10 +86,10 @@ async def office(laptop: Callable[..., Awaitable[Laptop]]) -> Office:
     return made
 
 
-async def parts_of(office: Office) -> int:
-    """Into how many parts the table is read by now."""
+async def parts_of(office: Office, table: str = "sales") -> int:
+    """In how many parts the table was read, if they were noted."""
     assert office.known is not None
-    return len(office.known.parts["sales"].parts)
+    return len(office.known.parts[table].parts) if table in office.known.parts else 0
 
 
 async def part_of(office: Office, sale: int) -> int:
@@ -121,6 +113,26 @@ async def test_only_what_was_touched_is_read(office: Office, reads: Reads) -> No
     assert await reads.of(office) == sorted([await part_of(office, 43), await part_of(office, 300)])
     await office.laptop.execute(f"INSERT INTO sales SELECT {SALE} FROM generate_series(401, 500) n")
     assert await reads.of(office) == [*range(count - 1, len(office.known.parts["sales"].parts))]
+
+
+async def test_rows_that_others_decide_are_read_in_parts_where_all_are_in(office: Office, reads: Reads) -> None:
+    assert await parts_of(office, "lines") == 0
+    await office.laptop.execute("UPDATE sales SET \"businessId\" = 'b1'")
+    await office.make()
+    count = await parts_of(office, "lines")
+    assert count >= 4
+    await office.laptop.execute("UPDATE lines SET body = body || 'y' WHERE id = 'l1'")
+    assert await reads.of(office, "lines", read=True) == [0]
+    await office.laptop.execute("INSERT INTO lines SELECT 'm' || n, 1, repeat('x', 300) FROM generate_series(1, 9) n")
+    assert await reads.of(office, "lines") == [count - 1]
+    # One row in the middle of another business: each row is asked for its sale again, and nothing is known of parts.
+    await office.laptop.execute("UPDATE sales SET \"businessId\" = 'b2' WHERE id = 101")
+    assert await reads.of(office, "lines", read=True) == [0]
+    assert await parts_of(office, "lines") == 0
+    await office.laptop.execute("UPDATE sales SET \"businessId\" = 'b1' WHERE id = 101")
+    assert await reads.of(office, "lines", read=True) == [*range(count)]
+    await office.laptop.execute("UPDATE sales SET total = 0")
+    assert await reads.of(office, "lines", read=True) == []
 
 
 async def test_rows_that_move_within_their_table_are_read(office: Office, reads: Reads) -> None:
@@ -246,124 +258,3 @@ async def test_a_note_that_is_odd_is_no_note(office: Office) -> None:
         with pytest.raises((KeyError, ValueError, TypeError, AttributeError)):
             Known.of({**plain, "parts": odd})
     assert Known.of(plain).parts["sales"] == PartFrames.of(plain["parts"]["sales"])
-
-
-class Days:
-    """What people and servers do to the table between two backups, chosen by chance."""
-
-    def __init__(self, office: Office, rng: random.Random, others: AsyncExitStack) -> None:
-        self.office = office
-        self.rng = rng
-        self._others = others
-        self._open: list[asyncpg.Connection] = []
-        self._last = 400
-
-    async def pass_by(self) -> None:
-        doings = (
-            *(self._change, self._change, self._add, self._remove, self._aborted, self._nested, self._begin, self._end),
-            *(self._rarely, self._seen_by_another),
-        )
-        for _ in range(self.rng.randint(0, 4)):
-            with suppress(asyncpg.LockNotAvailableError):
-                await self.rng.choice(doings)()
-
-    async def _do(self, statement: str, connection: asyncpg.Connection | None = None) -> None:
-        # Nobody waits for those who were left at work.
-        if connection is not None:
-            await connection.execute(f"SET LOCAL lock_timeout = '50ms'; {statement}")
-            return
-        async with self.office.laptop.database.connect() as own:
-            await own.execute("SET lock_timeout = '50ms'")
-            await own.execute(statement)
-
-    def _some(self) -> str:
-        start = self.rng.randint(1, self._last)
-        return f"id BETWEEN {start} AND {start + self.rng.choice((0, 0, 3, 60))}"
-
-    def _update(self) -> str:
-        change = self.rng.choice(
-            ("total = total + 1", "body = body || 'y'", "\"businessId\" = 'b' || 1 + (id + total) % 2")
-        )
-        return f"UPDATE sales SET {change} WHERE {self._some()}"
-
-    async def _change(self) -> None:
-        await self._do(self._update())
-
-    async def _add(self) -> None:
-        count = self.rng.choice((1, 5, 80))
-        await self._do(
-            f"INSERT INTO sales SELECT {SALE} FROM generate_series({self._last + 1}, {self._last + count}) n"
-        )
-        self._last += count
-
-    async def _remove(self) -> None:
-        await self._do(f"DELETE FROM sales WHERE {self._some()}")
-
-    async def _aborted(self) -> None:
-        await self._do(f"BEGIN; {self._update()}; DELETE FROM sales WHERE {self._some()}; ROLLBACK")
-
-    async def _nested(self) -> None:
-        fate = self.rng.choice(("ROLLBACK TO s", "RELEASE s"))
-        await self._do(f"BEGIN; {self._update()}; SAVEPOINT s; {self._update()}; {fate}; {self._update()}; COMMIT")
-
-    async def _seen_by_another(self) -> None:
-        await self._do(f"BEGIN; SELECT FROM sales WHERE {self._some()} FOR UPDATE; COMMIT")
-
-    async def _begin(self) -> None:
-        """Somebody begins to work, and is still at it when the backups come."""
-        if len(self._open) < 2:
-            connection = await self._others.enter_async_context(self.office.laptop.database.connect())
-            self._open.append(connection)
-            await connection.execute("BEGIN; INSERT INTO notes VALUES ('at work')")
-            with suppress(asyncpg.LockNotAvailableError):
-                await connection.execute("SAVEPOINT before")
-                await self._do(self._update(), connection)
-                return
-            await connection.execute("ROLLBACK TO before")
-
-    async def _end(self) -> None:
-        if self._open:
-            connection = self._open.pop(0)
-            with suppress(asyncpg.LockNotAvailableError):
-                await connection.execute("SAVEPOINT before")
-                await self._do(self._update(), connection)
-                await connection.execute(self.rng.choice(("COMMIT", "COMMIT", "ROLLBACK")))
-                return
-            await connection.execute("ROLLBACK")
-
-    async def _rarely(self) -> None:
-        """What moves, freezes or exchanges rows."""
-        again = f"INSERT INTO sales SELECT {SALE} FROM generate_series(1, {self._last}) n"
-        await self._do(
-            self.rng.choice(
-                (
-                    "VACUUM (TRUNCATE) sales",
-                    "VACUUM (FREEZE) sales",
-                    "VACUUM FULL sales",
-                    "CLUSTER sales USING sales_pkey",
-                    f"TRUNCATE sales CASCADE; {again}",
-                    f"BEGIN; TRUNCATE sales CASCADE; {again}; ROLLBACK",
-                    "ALTER TABLE sales ADD COLUMN IF NOT EXISTS more integer DEFAULT 7",
-                    "ALTER TABLE sales DROP COLUMN IF EXISTS more",
-                )
-            )
-        )
-
-
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("readers", [1, 2])
-async def test_the_same_rows_whatever_people_do(
-    laptop: Callable[..., Awaitable[Laptop]], monkeypatch: pytest.MonkeyPatch, seed: int, readers: int
-) -> None:
-    if readers == 2:
-        monkeypatch.setattr(making, "WORTH_A_READER", 0)
-    office = Office(await laptop(SHOP + ROWS), PART)
-    kept = 0
-    async with AsyncExitStack() as others:
-        days = Days(office, random.Random(f"{seed} {readers}"), others)
-        for _ in range(12):
-            await office.back_up()
-            kept += office.kept
-            await days.pass_by()
-        await office.back_up()
-    assert kept

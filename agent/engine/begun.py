@@ -1,0 +1,76 @@
+"""The rows that are in a backup by themselves, in the pieces in which they are read.
+
+A large table comes in parts, if each of its rows tells by itself whether it is in. Where rows of other tables decide
+(items, by their orders), each part would have to look all of those up anew: such a table is read as a whole, unless
+every row of it is in, as it is where a laptop has one business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from agent.database.pages import parts
+from agent.database.scope import Scope, Source
+from agent.database.snapshot import Snapshot
+from agent.engine.backup_rows import select_rows
+from agent.engine.reading import Piece
+
+# So many pages at both ends of a table are looked at first: in most shops businesses are mixed everywhere.
+_ENDS = 4
+
+
+class Begun:
+    """The pieces of a backup of these tables, by name, of which ``pages`` says how large they are. ``undecided`` are
+    tables that have none before :meth:`decide`."""
+
+    def __init__(
+        self, snapshot: Snapshot, scope: Scope, names: Sequence[str], pages: Mapping[str, int], part_pages: int
+    ) -> None:
+        self._snapshot = snapshot
+        self._names = names
+        self._pages = pages
+        self._part_pages = part_pages
+        self._sources = {name: source for name in names if (source := scope.begun(name, "t")) is not None}
+        self.undecided = frozenset(
+            name
+            for name, source in self._sources.items()
+            if not source.simple and not scope.ownership.all_but and len(self._parts(name)) > 1
+        )
+        self.pieces = {name: self._pieces(name) for name in names if name not in self.undecided}
+
+    async def decide(self) -> dict[str, list[Piece]]:
+        """The pieces of the undecided tables, which are among ``pieces`` then."""
+        decided = {name: self._pieces(name, whole=await self._all_in(name)) for name in sorted(self.undecided)}
+        self.pieces |= decided
+        self.undecided = frozenset()
+        return decided
+
+    def in_order(self) -> list[Piece]:
+        """All pieces that there are, in the order of the tables."""
+        return [piece for name in self._names for piece in self.pieces.get(name, ())]
+
+    def _parts(self, name: str) -> list[str]:
+        return [part.holds("t") for part in parts(self._pages.get(name, 0), self._part_pages)]
+
+    def _pieces(self, name: str, *, whole: bool = False) -> list[Piece]:
+        source = self._sources.get(name)
+        if source is None:
+            return []
+        if whole:
+            source = Source(source.clause, "true", source.how)
+        if not source.simple:
+            return [Piece(name, select_rows(self._snapshot, name, source), shared=True)]
+        return [
+            Piece(name, select_rows(self._snapshot, name, source, part), shared=True, part=number)
+            for number, part in enumerate(self._parts(name))
+        ]
+
+    async def _all_in(self, name: str) -> bool:
+        """Whether every row of the table is in."""
+        source, connection = self._sources[name], self._snapshot.connection
+        out = f"FROM {source.clause} WHERE NOT {source.condition}"
+        ends = f"t.ctid < '({_ENDS},0)'", f"t.ctid >= '({self._pages[name] - _ENDS},0)'"
+        if await connection.fetchval(f"SELECT {' OR '.join(f'EXISTS (SELECT {out} AND {end})' for end in ends)}"):
+            return False
+        # All are counted: where one is enough the planner looks for it row by row, which may be the last.
+        return not await connection.fetchval(f"SELECT count(*) {out}")
