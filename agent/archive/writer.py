@@ -137,10 +137,9 @@ class Writer:
     def _open(self) -> None:
         if not self._folder.is_dir():
             raise WriteError(f"There is no folder {self._folder}.", "Make it first, or choose another one.")
-        if self._target is not None:
-            if self._target.exists():
-                raise _exists(self._target)
-            clean_partials(self._home, self._folder)
+        if self._target is not None and self._target.exists():
+            raise _exists(self._target)
+        clean_partials(self._home, self._folder)
         if self._expected is not None:
             files.check_space(self._folder, self._expected)
         self._temporary = self._folder / f".{self._home.process}.{secrets.token_hex(4)}{PARTIAL}"

@@ -104,8 +104,8 @@ class RunningRestore:
         """Do the work and record how it ends. ``told`` gives the counts and the plan's digest of what came of it."""
         try:
             result = await work()
-        except CommitUnknown as error:
-            # Left as interrupted: `settle` asks the database again.
+        except (CommitUnknown, asyncio.CancelledError) as error:
+            # Left as interrupted: `settle` asks the database again. A commit that is cut off may have happened.
             await self._end(INTERRUPTED, error)
             raise
         except BaseException as error:

@@ -9,22 +9,29 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agent.archive.records import APPLIED
+from agent.database.merge import Conflicts
 from agent.demo.embedded import SUPERUSER, Cluster
+from agent.engine import restore as restoring
 from agent.engine.backup import BackupRequest
 from agent.home import Home
 from agent.operations.backups import make_backup
-from agent.operations.outcomes import settle
+from agent.operations.outcomes import RunningRestore, settle
+from agent.operations.restores import restore_file
 from agent.operations.setup import set_up
 from agent.operations.workspace import Workspace
 from protocol.manifest import Kind
 from tests.conftest import MakeDatabase
 from tests.engine.test_restore_loading import shape
 from tests.support.databases import Database
+from tests.support.restore_steps import Steps
 from tests.support.restores import Laptop
 
 ROOT = Path(__file__).parent.parent.parent
@@ -152,6 +159,35 @@ async def test_killed_at_any_step(database: MakeDatabase, tmp_path: Path) -> Non
     assert outcomes == sorted(outcomes), "once applied at a step, applied at every later one"
     assert outcomes[0] is False
     assert outcomes[-1] is True
+
+
+@pytest.mark.one_server
+async def test_cancelled_at_any_step(database: MakeDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By Ctrl+C, or by the end of the agent that does it: while the database commits it may have happened, or not."""
+    file = await _backup(database, tmp_path)
+    before = after = {}
+    commit, kept = restoring.commit_surely, RunningRestore.kept
+    tasks: list[asyncio.Task[Any]] = []
+    outcomes = []
+    for step in range(100):  # there is no step 0
+        laptop, workspace = await _target(database, tmp_path)
+        before = before or await laptop.contents()
+        steps = Steps(step, lambda: tasks[-1].cancel())
+        monkeypatch.setattr(restoring, "commit_surely", steps.around(commit))
+        monkeypatch.setattr(RunningRestore, "kept", steps.around(kept))
+        async with workspace.history() as history:
+            restore = partial(restore_file, workspace, history, file, conflicts=Conflicts.BUNDLE, trust_source=True)
+            tasks.append(asyncio.create_task(restore(progress=steps.step)))
+            with suppress(asyncio.CancelledError):
+                await tasks[-1]
+        after = after or await laptop.contents()
+        outcomes.append(await _check(laptop, workspace, before, after))
+        if step > steps.count:
+            break
+    assert outcomes[0] is True
+    assert outcomes[1:] == sorted(outcomes[1:])
+    assert outcomes[1] is False
+    assert len(outcomes) > 12
 
 
 @pytest.mark.one_server

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,8 @@ class Held:
 
     def __init__(self, pair: Pair, folder: Path) -> None:
         self._folder = folder
+        for note in pair.office.files("state/known"):
+            note.unlink()  # or few rows would be read
         arguments = (str(folder), *pair.office.arguments(*PUSH))
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.support.held", *arguments],
@@ -97,8 +99,7 @@ def test_a_bundle_that_is_not_finished_is_nowhere(pair: Pair, tmp_path: Path, fa
         assert pair.sales.digest() == before
     with pair.agent():
         done(pair.office.cli(*PUSH))
-        with pair.office.running() if fails == "the sender" else nullcontext():  # starting it tidies up
-            pair.settled(before, before)
+        pair.settled(before, before)
 
 
 def test_the_receiver_dies_meanwhile_and_comes_back(pair: Pair, tmp_path: Path) -> None:

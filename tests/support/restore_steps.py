@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,24 +32,15 @@ from agent.operations.workspace import Workspace
 class Steps:
     """Counts, and strikes at the n-th."""
 
-    def __init__(self, last: int | None, server: Path | None) -> None:
+    def __init__(self, last: int | None, strike: Callable[[], object]) -> None:
         self.count = 0
         self._last = last
-        self._server = server
+        self._strike = strike
 
     def step(self, _what: object = None) -> None:
         self.count += 1
         if self.count == self._last:
             self._strike()
-
-    def _strike(self) -> None:
-        if self._server is None:
-            os.kill(os.getpid(), signal.SIGKILL)
-        else:
-            # Every process of the server at once, as when the power goes.
-            leader = int((self._server / "postmaster.pid").read_text().splitlines()[0])
-            for pid in [leader, *_children(leader)]:
-                os.kill(pid, signal.SIGKILL)
 
     def around(self, work: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         """The same work, with a step before and one after."""
@@ -60,6 +52,17 @@ class Steps:
             return result
 
         return stepped
+
+
+def _end_server(server: Path) -> None:
+    """Every process of it at once, as when the power goes."""
+    leader = int((server / "postmaster.pid").read_text().splitlines()[0])
+    for pid in [leader, *_children(leader)]:
+        os.kill(pid, signal.SIGKILL)
+
+
+def _end_here() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _children(leader: int) -> list[int]:
@@ -78,7 +81,7 @@ def _children(leader: int) -> list[int]:
 async def main() -> int:
     home, file = Home(sys.argv[1]), Path(sys.argv[2])
     last = int(sys.argv[3]) if len(sys.argv) > 3 else None
-    steps = Steps(last, Path(sys.argv[4]) if len(sys.argv) > 4 else None)
+    steps = Steps(last, partial(_end_server, Path(sys.argv[4])) if len(sys.argv) > 4 else _end_here)
     transaction.OUTCOME_SECONDS = 2.0
     if "BACKROOM_TEST_LOAD" in os.environ:
         loading.LEAST_ROWS = loading.LEAST_OF_TABLE = 1
