@@ -19,6 +19,8 @@ from protocol.records import PREFIX_SIZE, Tag, parse_prefix
 PREFIX_BYTES = 12 << 20
 """So many bytes of rows, and so many frames, of the earlier bundle may be used for one frame of another."""
 PREFIX_FRAMES = 64
+MOST_FRAMES = 1 << 17
+"""Of an earlier bundle with more frames than this (a megabyte each, as a rule) nothing is used: all are remembered."""
 _CACHED = 8
 _KEY_BYTES = 256
 _AHEAD = 4
@@ -67,6 +69,8 @@ class Base:
             if tag is Tag.MANIFEST:
                 self.manifest = Manifest.decode(payload)
             elif tag is Tag.FRAME:
+                if len(self._places) == MOST_FRAMES:
+                    raise BadDelta("The earlier bundle has too many frames to build on.")
                 frame, _ = parse_frame(payload, DEFAULT_LIMITS)
                 start = position + PREFIX_SIZE
                 place = _Place(frame.entry, frame.rows, frame.raw_length, frame.digest, start, len(payload))

@@ -40,7 +40,12 @@ _MIN_MATCH = 7
 _PLACES_LOG = 4
 _MOST_EDITED = 8
 """New rows may be up to this part of a frame that is told as edits."""
-_NEWS_BYTES = 16 << 20
+_MOST_STRETCHES = 1 << 16
+_JOINED_BYTES = 1 << 18
+"""Short pieces are given on together: each has its price on the way to the disk."""
+_MOST_USED = 16
+"""So many bytes of the base may be used for each byte that is made, beside all of the base twice."""
+_NEWS_BYTES, _NEWS_FRAME_BYTES = 16 << 20, 256
 assert PREFIX_BYTES < 1 << _WINDOW_LOG
 
 
@@ -57,9 +62,10 @@ class News:
 
     def add(self, digest: bytes, first: int, count: int, rows: bytes) -> None:
         """Take it, if there is room."""
-        if self.size + len(rows) <= _NEWS_BYTES:
+        size = len(rows) + _NEWS_FRAME_BYTES
+        if self.size + size <= _NEWS_BYTES:
             self.frames[digest] = first, count, rows
-            self.size += len(rows)
+            self.size += size
 
 
 class DeltaWriter:
@@ -94,6 +100,8 @@ class DeltaWriter:
             head = _LIKE.pack(first, count, frame.entry, frame.rows, len(block), frame.codec, chain)
             before = self._base.prefix(first, count)
             edits = find_edits(block, before, len(block) // _MOST_EDITED)
+            if edits is not None and len(edits.stretches) > _MOST_STRETCHES:
+                edits = None
             what, told = (EDITED, _pack(edits)) if edits is not None else (LIKE, _compress(block, before))
             if len(head) + len(told) < len(whole):
                 return _piece(what, head + told)
@@ -107,14 +115,16 @@ class DeltaReader:
         self._base = base
         self._news = news
         self._buffer = bytearray()
+        self._may_use = PREFIX_BYTES + 2 * sum(base.raw_length(number) for number in range(base.frames))
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """The bytes of the bundle that ``data`` completes, a record or a part of one at a time.
+        """The bytes of the bundle that ``data`` completes, a record, a part of one or some small ones at a time.
 
         A short delta can be a long bundle, so it is made as it is asked for. Raises :class:`BadDelta` for what no
         writer makes. A delta against another base gives bytes that the bundle's reader refuses.
         """
         self._buffer += data
+        joined = bytearray()
         while len(self._buffer) >= _PIECE.size:
             what, length = _PIECE.unpack_from(self._buffer)
             most = LITERAL_BYTES if what == LITERAL else DEFAULT_LIMITS.frame_stored_bytes + _LIKE.size
@@ -128,10 +138,20 @@ class DeltaReader:
                 made = self._read(what, payload)
             except (BundleError, struct.error, zstandard.ZstdError) as error:
                 raise BadDelta(f"A piece of the delta does not fit the bundle that it builds on: {error}") from error
-            yield made
+            if not joined and len(made) >= _JOINED_BYTES:
+                yield made
+                continue
+            joined += made
+            if len(joined) >= _JOINED_BYTES:
+                yield bytes(joined)
+                joined.clear()
+        if joined:
+            yield bytes(joined)
 
     def _read(self, what: int, payload: bytes) -> bytes:
         if what == LITERAL:
+            if not payload:
+                raise BadDelta("A piece of the delta tells nothing.")
             return payload
         if what == SAME:
             number, chain = _SAME.unpack(payload)
@@ -142,6 +162,9 @@ class DeltaReader:
         if raw_length > DEFAULT_LIMITS.frame_raw_bytes:
             raise BadDelta("A frame of the delta is longer than is allowed.")
         before, told = self._base.prefix(first, count), payload[_LIKE.size :]
+        self._may_use += _MOST_USED * raw_length - len(before)
+        if self._may_use < 0:
+            raise BadDelta("The delta uses far more of its base than it makes of it.")
         edits = _unpack(told, raw_length) if what == EDITED else None
         if edits is not None and not edits.fits(before):
             raise BadDelta("The edits of a frame cut rows apart, or use rows that its base does not have.")
@@ -177,6 +200,8 @@ def _unpack(told: bytes, raw_length: int) -> Edits:
         raise BadDelta("The edits of a frame do not say how long they are, or are too long.")
     whole = zstandard.ZstdDecompressor().decompress(told, max_output_size=size, allow_extra_data=False)
     (count,) = _COUNT.unpack_from(whole)
+    if count > _MOST_STRETCHES:
+        raise BadDelta("The edits of a frame are too many.")
     end = _COUNT.size + count * _STRETCH.size
     stretches = tuple(
         (None if start == _NEW else start, length) for start, length in _STRETCH.iter_unpack(whole[_COUNT.size : end])

@@ -203,6 +203,7 @@ def test_edits_by_hand() -> None:
     [
         lambda: piece(9, b""),
         lambda: piece(LITERAL, b"", (1 << 20) + 1),
+        lambda: piece(LITERAL, b""),
         lambda: piece(LIKE, b"", 1 << 31),
         lambda: piece(SAME, b"short"),
         lambda: piece(SAME, struct.pack(">I32s", 1 << 31, bytes(32))),
@@ -224,6 +225,7 @@ def test_edits_by_hand() -> None:
         lambda: edited((0, ROW), (NEW, 5), new=b"no\n", raw_length=ROW + 5),
         lambda: edited((0, ROW), (NEW, 2), new=b"no", raw_length=ROW + 2),
         lambda: edited(*[(0, 25 * ROW)] * 100_000, raw_length=1 << 25),
+        lambda: edited((0, ROW), raw_length=ROW) * 12_000,
         lambda: edited((0, ROW), new=bytes(1 << 26), raw_length=1 << 26),
         lambda: edited((0, ROW), new=bytes(1 << 10), raw_length=ROW),
     ],
@@ -245,3 +247,36 @@ def test_a_base_that_is_cut_short_is_refused() -> None:
     whole = bundle({"orders": rows(1, 200)}, "one")
     with pytest.raises(BadDelta):
         Base(reading(whole[:-5]))
+
+
+def test_edits_beyond_count_are_refused_before_they_are_made() -> None:
+    with pytest.raises(BadDelta, match="too many"):
+        told(edited(*[(0, ROW)] * 65_537, raw_length=65_537 * ROW), bundle({"orders": rows(1, 200)}, "one"))
+
+
+def test_many_tiny_pieces_are_given_on_together() -> None:
+    reader = DeltaReader(Base(reading(bundle({"orders": rows(1, 10)}, "one"))))
+    parts = list(reader.feed(piece(LITERAL, b"x") * 300_000))
+    assert (len(parts), sum(map(len, parts))) == (2, 300_000)
+
+
+def test_news_take_no_more_memory_than_they_may() -> None:
+    news = News("")
+    for number in range(100_000):
+        news.add(number.to_bytes(32, "big"), 0, 1, b"")
+    assert len(news.frames) == (16 << 20) // 256
+
+
+def test_rows_in_another_order_are_told_in_another_way_where_their_edits_were_too_many() -> None:
+    before = [f"{number}\n".encode() for number in range(70_000)]
+    base, new = (bundle({"a": each}, "one", per_frame=70_000) for each in (before, before[::-1]))
+    news = News("")
+    assert b"".join(DeltaReader(Base(reading(base)), news).feed(delta(new, base))) == new
+    assert not news.frames
+
+
+def test_a_base_of_countless_frames_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("protocol.base.MOST_FRAMES", 4)
+    assert Base(reading(bundle({"orders": rows(1, 200)}, "one"))).frames == 4
+    with pytest.raises(BadDelta):
+        Base(reading(bundle({"orders": rows(1, 201)}, "one")))
