@@ -16,7 +16,7 @@ _ARENA_MAX = -8
 
 
 def few_heaps() -> None:
-    """Have at most ``HEAPS`` heaps. To be called before threads are started."""
+    """Have at most ``HEAPS`` heaps. To be called while there are no more threads than that."""
     if (library := _glibc()) is not None:
         library.mallopt(_ARENA_MAX, HEAPS)
 

@@ -36,6 +36,8 @@ def test_it_may_be_called_anywhere() -> None:
 @pytest.mark.skipif("CS_GNU_LIBC_VERSION" not in getattr(os, "confstr_names", {}), reason="no glibc")
 def test_threads_share_the_heaps() -> None:
     assert heaps("few_heaps()") <= HEAPS < heaps("")
+    # A command's log has a thread before the command is asked for.
+    assert heaps("one = threading.Thread(target=bytes, args=(20_000,)); one.start(); one.join(); few_heaps()") <= HEAPS
 
 
 def heaps(first: str) -> int:
