@@ -12,7 +12,9 @@ import asyncpg
 from agent.database.names import qualified
 from agent.tables.schema import Schema
 
-PAGES_OF_A_PART = 512
+PAGES_TO_READ, PAGES_TO_KNOW = 2048, 512
+"""In parts of so many pages two connections share a table with least work. They are smaller where each part is known
+afterwards: what changes costs all of its part."""
 # Before this version a condition on ctid is a scan of the whole table.
 _RANGE_SCANS = (14,)
 _NO_PAGE = (1 << 32) - 1
@@ -61,7 +63,7 @@ async def sizes(connection: asyncpg.Connection, schema: Schema, tables: Sequence
     return Sizes(sum(row["bytes"] for row in rows), {row["name"]: row["pages"] for row in rows if parts})
 
 
-def parts(pages: int, size: int = PAGES_OF_A_PART) -> list[Part]:
+def parts(pages: int, size: int) -> list[Part]:
     """A table of so many pages in parts of ``size`` pages, in the order in which a scan of the whole would give their
     rows. A small table is one part, and so is what is little at the end.
     """

@@ -12,7 +12,7 @@ from functools import partial
 from time import monotonic
 from typing import Any, Protocol
 
-from agent.database.pages import PAGES_OF_A_PART, sizes
+from agent.database.pages import PAGES_TO_KNOW, PAGES_TO_READ, sizes
 from agent.database.part_marks import Marking
 from agent.database.readers import beside, export_snapshot
 from agent.database.snapshot import Snapshot, open_snapshot
@@ -93,17 +93,19 @@ async def backup(
     now: Callable[[], datetime],
     earlier: Earlier | None = None,
     progress: Progress = silent,
-    part_pages: int = PAGES_OF_A_PART,
+    part_pages: int | None = None,
 ) -> BackupResult:
     """Back up into the sink that ``open_sink`` makes once the manifest is known (and every gate has passed).
     ``origin`` may be on its way still: it is not needed before.
 
     The sink is committed where its block ends well, and thrown away where it does not. ``earlier`` is what the last
     backup of this business made known, with its bundle; where that turns out to be gone, a second sink is asked for.
-    Tables of more than ``part_pages`` pages are read, and known, in parts of so many. Raises errors of
-    ``agent.database`` (rights, locks, lost connection), :class:`GateFailed`, :class:`NothingToBackUp` and what the sink
-    raises.
+    Tables of more than ``part_pages`` pages are read, and known, in parts of so many; unless it is said, in
+    smaller ones where the next backup may build on them. Raises errors of ``agent.database`` (rights, locks, lost
+    connection), :class:`GateFailed`, :class:`NothingToBackUp` and what the sink raises.
     """
+    if part_pages is None:
+        part_pages = PAGES_TO_KNOW if request.kind is Kind.BUSINESS else PAGES_TO_READ
     try:
         return await _back_up(url, catalogue, request, origin, open_sink, now, earlier, progress, part_pages)
     except Unreadable as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agent.database.pages import PAGES_OF_A_PART
+from agent.database.pages import PAGES_TO_KNOW
 from agent.database.part_marks import Marking
 from agent.engine.backup import BackupRequest, backup
 from agent.engine.bundle_file import verify_bundle
@@ -40,7 +40,7 @@ INSERT INTO lines SELECT 'l' || n, 's' || 1 + n % 60, repeat('x', n % 90) FROM g
 class Office:
     """Backs up business b1, each time with what the time before made known."""
 
-    def __init__(self, made: Laptop, part_pages: int = PAGES_OF_A_PART) -> None:
+    def __init__(self, made: Laptop, part_pages: int = PAGES_TO_KNOW) -> None:
         self.laptop = made
         self.part_pages = part_pages
         self.known: Known | None = None

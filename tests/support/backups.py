@@ -10,7 +10,6 @@ from typing import Any
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from agent.database.pages import PAGES_OF_A_PART
 from agent.engine.backup import BackupRequest, BackupResult, Origin, backup
 from agent.tables.catalogue import Catalogue, load_catalogue
 from protocol.frames import decode_block
@@ -97,7 +96,7 @@ async def back_up(
     *,
     catalogue: Catalogue | None = None,
     sink: MemorySink | None = None,
-    part_pages: int = PAGES_OF_A_PART,
+    part_pages: int | None = None,
     **options: Any,
 ) -> tuple[Opened, BackupResult]:
     """Back up and take the bundle apart."""
