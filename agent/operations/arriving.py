@@ -51,6 +51,8 @@ class Arriving(Incoming):
         self._unwatched = 0
         self._noting = asyncio.Lock()
         self.follower: Follower | None = None
+        self.replaced = False
+        """Whether its sender has offered something newer."""
 
     async def write(self, data: bytes) -> None:
         """Append ``data``; a transfer that was taken for interrupted goes on, and one whose disk is full has failed."""
@@ -109,6 +111,8 @@ class Arriving(Incoming):
         if self._moved < time.monotonic() - SILENT_SECONDS:
             message = "The sender fell silent. Run again, the push goes on where it stopped."
             await self.end(INTERRUPTED, "interrupted", message)
+            if self.replaced:
+                await self.give_up()
 
     async def _kept(self, work: Coroutine[None, None, None]) -> None:
         try:
@@ -192,10 +196,13 @@ class Arrivals:
         """Throw away what came of earlier bundles of a business that its sender has replaced by a newer one."""
         older = await self._history.transfers(direction="received", peer=peer, business=business, limit=_OLDER)
         for each in older:
+            arriving = self._arriving.get(each.id)
+            if arriving is not None and each.state == STARTED and each.bundle_id != bundle_id:
+                arriving.replaced = True  # it may still come; once it falls silent it goes
             if each.bundle_id == bundle_id or each.state == STARTED or not await self._spool.offset(each.id):
                 continue
             with contextlib.suppress(ArchiveError):
-                if (arriving := self._arriving.get(each.id)) is not None:
+                if arriving is not None:
                     await arriving.give_up()
                 async with self._spool.open(each.id, 0) as part:
                     await part.discard()
