@@ -59,6 +59,7 @@ class ComingBundle:
                     for event in events:
                         if isinstance(event, FrameRead):
                             yield event.frame
+                await loop.run_in_executor(thread, file.close)
             finally:
                 thread.submit(file.close)
         finally:
