@@ -7,7 +7,7 @@ from pathlib import Path
 
 from scripts.fuzz_peer import Fuzz
 
-SECONDS = 30
+SECONDS = 20
 
 
 async def test_garbage_is_refused_logged_and_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -184,7 +184,7 @@ def _bomb(start: bytes, filling: bytes, megabytes: int) -> bytes:
     ],
 )
 def test_bombs_are_refused_before_they_fill_the_memory(start: bytes, filling: bytes) -> None:
-    data = _bomb(start, filling, 200)
+    data = _bomb(start, filling, 64)
     limits = replace(DEFAULT_FILE_LIMITS, row=1 << 20, unpacked_free=8 << 20)
     tracemalloc.start()
     reader = PlatformFileReader(limits)
