@@ -58,7 +58,7 @@ class EarlyRestore:
         self._approval = approval
         self._turn = turn
         self._loop = asyncio.get_running_loop()
-        self._since = self._loop.time()
+        self._first: tuple[int, float] | None = None
         self._growing = Growing(path)
         self._coming = ComingBundle(manifest, self._growing)
         record = restore_record(
@@ -79,13 +79,18 @@ class EarlyRestore:
     def grew(self, written: int, size: int) -> None:
         """So many of the bundle's bytes can be read by now, of ``size``, which may be a guess."""
         self._growing.grew(written)
-        if self._task is None and not self._growing.failed and not self._turn.locked():
-            passed = self._loop.time() - self._since
-            if (size - written) * passed <= written * SOON_SECONDS:
-                log.info("restore begins", bundle=self._manifest.bundle_id, here=written, size=size)
-                self._task = asyncio.create_task(self._run())
-                self._task.add_done_callback(self._ended)
-                self._limit = self._loop.call_later(LONGEST_SECONDS, self.gone)
+        idle = self._task is None and not self._growing.failed and not self._turn.locked()
+        if self._soon(written, size) and idle:
+            log.info("restore begins", bundle=self._manifest.bundle_id, here=written, size=size)
+            self._task = asyncio.create_task(self._run())
+            self._task.add_done_callback(self._ended)
+            self._limit = self._loop.call_later(LONGEST_SECONDS, self.gone)
+
+    def _soon(self, written: int, size: int) -> bool:
+        """Whether the rest should be here soon. What was here before says nothing of how fast that comes."""
+        self._first = self._first or (written, self._loop.time())
+        come, passed = written - self._first[0], self._loop.time() - self._first[1]
+        return come > 0 and (size - written) * passed <= come * SOON_SECONDS
 
     def gone(self) -> None:
         """No more bytes come, or too slowly: it is rolled back. Without effect on a bundle that is whole."""
