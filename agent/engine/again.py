@@ -51,14 +51,13 @@ async def go_on(marking: Marking, connection: Any) -> None:
         log.info("the next backup will read everything", reason=str(error))
 
 
-def keep(earlier: Earlier, standings: Standings, begun: Mapping[str, Sequence[Piece]], part_pages: int) -> int:
+def keep(earlier: Earlier, standings: Standings, begun: Mapping[str, Sequence[Piece]], part_pages: int) -> None:
     """Give those of the pieces (by table, in parts of ``part_pages``) whose rows are the same as in the earlier bundle
-    its frames. Returns how many got them."""
+    its frames."""
     before = earlier.manifest
     if before is None:
-        return 0
+        return
     places = {entry.table: index for index, entry in enumerate(before.tables) if not entry.stub}
-    count = 0
     for name, pieces in begun.items():
         noted = earlier.known.parts.get(name)
         standing = standings.tables[name]
@@ -74,8 +73,6 @@ def keep(earlier: Earlier, standings: Standings, begun: Mapping[str, Sequence[Pi
             now = standing.parts[piece.part]
             if now.before and now.rows == rows and frames >= 0 and start <= first and first + frames <= end:
                 piece.kept = range(first, first + frames)
-                count += 1
-    return count
 
 
 def note(

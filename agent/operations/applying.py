@@ -19,6 +19,7 @@ from agent.operations.bringing import is_copy
 from agent.operations.outcomes import RunningRestore
 from agent.operations.remembering import Of, remember, remembered
 from agent.operations.workspace import Workspace, person, utc_now
+from agent.peers.handler import Report
 from protocol.delta import News
 from protocol.manifest import Kind, Manifest
 
@@ -48,7 +49,7 @@ async def apply_bundle(
         bundle.path,
         conflicts,
         choices,
-        approver=approver or person(),
+        approver=approver,
         transfer_id=transfer_id,
     )
     running = RunningRestore(workspace, history, record)
@@ -123,6 +124,12 @@ async def _after_others(work: Callable[[], Awaitable[RestoreResult]], wait_secon
         await asyncio.sleep(1)
 
 
+def telling(report: Report, rows: int) -> Progress:
+    """What tells whoever pushed the bundle, of so many rows, how far applying it is; that it begins is told at once."""
+    report("applying", 0, rows, "")
+    return lambda step: report("applying", step.done, step.total or rows, step.stage)
+
+
 def totals(plan: RestorePlan) -> dict[str, int]:
     """Rows in all by what becomes of them, in the words of the results; they add up to the bundle's rows."""
     return in_words(plan.totals)
@@ -155,10 +162,11 @@ def restore_record(
     conflicts: Conflicts,
     choices: Choices,
     *,
-    approver: str,
+    approver: str | None,
     transfer_id: str | None = None,
 ) -> RestoreRecord:
-    """What the history says of a restore, of the file ``path``, that begins now."""
+    """What the history says of a restore, of the file ``path``, that begins now. Unless it is said who approved it, it
+    was whoever runs this."""
     return RestoreRecord(
         id=new_id(),
         bundle_id=manifest.bundle_id,
@@ -172,5 +180,5 @@ def restore_record(
         business_id=manifest.business.id if manifest.business else None,
         business_name=manifest.business.name if manifest.business else None,
         transfer_id=transfer_id,
-        approver=approver,
+        approver=approver or person(),
     )

@@ -196,10 +196,14 @@ class Arrivals:
         """Throw away what came of earlier bundles of a business that its sender has replaced by a newer one."""
         older = await self._history.transfers(direction="received", peer=peer, business=business, limit=_OLDER)
         for each in older:
+            if each.bundle_id == bundle_id:
+                continue
             arriving = self._arriving.get(each.id)
-            if arriving is not None and each.state == STARTED and each.bundle_id != bundle_id:
-                arriving.replaced = True  # it may still come; once it falls silent it goes
-            if each.bundle_id == bundle_id or each.state == STARTED or not await self._spool.offset(each.id):
+            if each.state == STARTED:
+                if arriving is not None:
+                    arriving.replaced = True  # it may still come; once it falls silent it goes
+                continue
+            if not await self._spool.offset(each.id):
                 continue
             with contextlib.suppress(ArchiveError):
                 if arriving is not None:

@@ -16,10 +16,10 @@ from agent.engine.bundle_file import VerifiedBundle
 from agent.engine.choices import NO_CHOICES
 from agent.engine.coming import ComingBundle
 from agent.engine.plan import RestoreResult
-from agent.engine.progress import Step
+from agent.engine.progress import Progress, silent
 from agent.growing import Growing
 from agent.log import get_logger
-from agent.operations.applying import carry_out, restore_record
+from agent.operations.applying import carry_out, restore_record, telling
 from agent.operations.approving import Approval
 from agent.operations.outcomes import RunningRestore
 from agent.operations.workspace import Workspace
@@ -74,7 +74,7 @@ class EarlyRestore:
         self._task: asyncio.Task[RestoreResult] | None = None
         self._limit: asyncio.TimerHandle | None = None
         self._whole = False
-        self._report: Report | None = None
+        self._told: Progress = silent
 
     def grew(self, written: int, size: int) -> None:
         """So many of the bundle's bytes can be read by now, of ``size``, which may be a guess."""
@@ -116,9 +116,9 @@ class EarlyRestore:
             return None
         assert self._limit is not None
         self._limit.cancel()
-        self._whole, self._report = True, report
-        report("applying", 0, self._manifest.total_rows, "")
+        self._told = telling(report, self._manifest.total_rows)
         await self._running.enter()
+        self._whole = True
         self._coming.complete(bundle)
         return await task
 
@@ -131,15 +131,11 @@ class EarlyRestore:
                     self._coming,
                     conflicts=self._approval.conflicts,
                     expected=self._approval.expected,
-                    progress=self._progress,
+                    progress=lambda step: self._told(step),
                 )
         finally:
             # A thread may still wait for more of the file.
             self._growing.fail()
-
-    def _progress(self, step: Step) -> None:
-        if self._report is not None:
-            self._report("applying", step.done, step.total or self._manifest.total_rows, step.stage)
 
     def _ended(self, task: asyncio.Task[RestoreResult]) -> None:
         if self._limit is not None:

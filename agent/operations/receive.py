@@ -18,9 +18,8 @@ from agent.engine.choices import NO_CHOICES
 from agent.engine.compare_answers import Answering
 from agent.engine.errors import EngineError
 from agent.engine.plan import RestoreResult
-from agent.engine.progress import Step
 from agent.log import get_logger
-from agent.operations.applying import apply_bundle, in_words, totals
+from agent.operations.applying import apply_bundle, in_words, telling, totals
 from agent.operations.approving import Approval, Approvals, Left
 from agent.operations.arriving import CANCELLED, Arrivals
 from agent.operations.deltas import first_kept
@@ -182,12 +181,6 @@ class Reception:
     async def _apply(
         self, offer: IncomingOffer, bundle: VerifiedBundle, news: News | None, approval: Approval, report: Report
     ) -> RestoreResult:
-        rows = bundle.manifest.total_rows
-        report("applying", 0, rows, "")
-
-        def progress(step: Step) -> None:
-            report("applying", step.done, step.total or rows, step.stage)
-
         return await apply_bundle(
             self._workspace,
             self._history,
@@ -198,7 +191,7 @@ class Reception:
             approver=approval.approver,
             transfer_id=offer.transfer_id,
             wait_seconds=OTHER_RESTORE_SECONDS,
-            progress=progress,
+            progress=telling(report, bundle.manifest.total_rows),
         )
 
     async def _applied(

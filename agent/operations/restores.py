@@ -21,7 +21,7 @@ from agent.operations.applying import apply_bundle, business_id, restore_record,
 from agent.operations.errors import Declined, OperationError
 from agent.operations.inspect import verified
 from agent.operations.remembering import Of, remembered
-from agent.operations.workspace import Workspace, person
+from agent.operations.workspace import Workspace
 from certs.identity import verify_signature
 from protocol.manifest import Kind
 
@@ -178,7 +178,7 @@ async def _planned(
             bundle.path,
             conflicts,
             choices,
-            approver=approver or person(),
+            approver=approver,
             transfer_id=transfer_id,
         )
     )

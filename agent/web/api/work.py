@@ -17,18 +17,8 @@ from agent.engine.backup import BackupRequest
 from agent.engine.bundle_file import VerifiedBundle
 from agent.engine.plan import RestorePlan
 from agent.engine.progress import Progress, silent
-from agent.operations import (
-    applying,
-    bringing,
-    deliveries,
-    devices,
-    look,
-    posting,
-    pulling,
-    restores,
-    status,
-    transfers,
-)
+from agent.operations import bringing, deliveries, devices, look, posting, pulling, restores, status, transfers
+from agent.operations.applying import totals
 from agent.operations.backups import BackupMade, make_backup
 from agent.operations.keys import Ask
 from agent.operations.workspace import Workspace, utc_now
@@ -126,7 +116,7 @@ async def plan(workspace: Workspace, asked: models.PlanAsked, progress: Progress
             trust_source=asked.trust_source,
             progress=progress,
         )
-    return {**found.as_dict(), **applying.totals(found), "plan_digest": found.digest, "applied": False}
+    return {**found.as_dict(), **totals(found), "plan_digest": found.digest, "applied": False}
 
 
 async def apply(workspace: Workspace, asked: models.RestoreAsked, progress: Progress) -> Any:
@@ -145,7 +135,7 @@ async def apply(workspace: Workspace, asked: models.RestoreAsked, progress: Prog
             approve=approve,
             progress=progress,
         )
-    return {**result.as_dict(), **applying.totals(result.plan), "applied": True}
+    return {**result.as_dict(), **totals(result.plan), "applied": True}
 
 
 async def push(workspace: Workspace, asked: models.PushAsked, progress: Progress) -> Any:
