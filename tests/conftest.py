@@ -70,6 +70,13 @@ async def database(server: Server) -> AsyncIterator[MakeDatabase]:
 
 
 @pytest.fixture
+async def undisturbed(server: Server) -> AsyncIterator[None]:
+    """While the test runs, its server does nothing by itself that takes a transaction id."""
+    async with server.undisturbed():
+        yield
+
+
+@pytest.fixture
 async def platform_database(database: MakeDatabase) -> Database:
     """The platform's 143 tables, without rows."""
     return await database("platform")

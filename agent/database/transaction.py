@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -62,8 +63,17 @@ async def open_transaction(url: str, isolation: Isolation, *, doing: str) -> Asy
                 connection.terminate()
 
 
-async def transaction_id(connection: Connection, url: str) -> str:
-    """The id of this transaction, as text, by which :func:`outcome` knows it for ever after.
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The id of a transaction that writes, as text, by which :func:`outcome` knows it for ever after; ``both`` has it
+    and that of the other one, which brought it to the disk and has ended."""
+
+    id: str
+    both: frozenset[int]
+
+
+async def transaction_id(connection: Connection, url: str) -> Begun:
+    """The id of this transaction.
 
     An id that is only in the server's memory is given out again after a crash. So the log of the server is brought to
     the disk, by the commit of a message in another connection: from then on nobody else can have the id.
@@ -72,10 +82,12 @@ async def transaction_id(connection: Connection, url: str) -> str:
     await connection.execute("SELECT pg_logical_emit_message(true, 'backroom', 'writing')")
     beside = await connect(url, application_name="backroom: flushing the log")
     try:
-        await beside.execute("SELECT pg_logical_emit_message(true, 'backroom', 'flush')")
+        flushed = await beside.fetchval(
+            "SELECT pg_current_xact_id()::text FROM pg_logical_emit_message(true, 'backroom', 'flush')"
+        )
     finally:
         await beside.close(timeout=_CLOSE_SECONDS)
-    return transaction
+    return Begun(transaction, frozenset((int(transaction), int(flushed))))
 
 
 async def commit(connection: Connection) -> None:

@@ -93,6 +93,20 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True)
+class Rows:
+    """How many rows a table has, and how many of these the marking transaction wrote. The others are those of an
+    earlier mark, if there is one; else there are none."""
+
+    rows: int
+    own: int
+    before: Mark | None = None
+
+    def clear(self, server: Server) -> bool:
+        """Whether the transactions that wrote the other rows have ended, as far as any can be told apart now."""
+        return self.before is None or max(self.before.own + 1, self.before.oldest) <= server.oldest
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
     """Two digests: of what a table is (partitions, heirs and columns), and of this and of the files that hold its rows,
     in which none moves as long as they are the same."""
@@ -115,20 +129,20 @@ async def places_of(connection: asyncpg.Connection, tables: Iterable[Table]) -> 
 
 
 async def mark_tables(
-    connection: asyncpg.Connection, tables: Iterable[Table], filled: Mapping[str, int] | None = None
+    connection: asyncpg.Connection, tables: Iterable[Table], counted: Mapping[str, Rows] | None = None
 ) -> Mark:
     """Mark these tables as they are for a transaction that has written what it writes.
 
-    ``filled`` are those that it found empty, holds alone and has filled, with the number of their rows: they need not
-    be looked at. A table that somebody has written to while another transaction was still open is left out: which of
+    Those ``counted``, to which nobody else can have written meanwhile, are not looked at where it is clear without that
+    how they stand. A table that somebody has written to while another transaction was still open is left out: which of
     its rows are older than the mark could not be told.
     """
     server = await server_of(connection)
     own = int(await connection.fetchval("SELECT pg_current_xact_id()::text"))
-    tables, filled = list(tables), filled or {}
-    others = [table for table in tables if table.name not in filled]
-    found = await _look(connection, others, own, server.oldest)
-    found |= {table.name: _Rows(filled[table.name], filled[table.name], 0) for table in tables if table.name in filled}
+    tables = list(tables)
+    clear = {name: rows for name, rows in (counted or {}).items() if rows.clear(server)}
+    found = await _look(connection, [table for table in tables if table.name not in clear], own, server.oldest)
+    found |= {table.name: _Rows(rows.rows, rows.own, 0) for table in tables if (rows := clear.get(table.name))}
     places = await places_of(connection, tables)
     kept = {name: (places[name].shape, rows.rows, rows.own) for name, rows in found.items() if not rows.later}
     return Mark(server.run, own, server.oldest, kept)

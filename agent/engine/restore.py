@@ -13,9 +13,10 @@ from time import monotonic
 
 from agent.database.exclusive import hold_tables, one_at_a_time
 from agent.database.merge import Conflicts
+from agent.database.moments import Moment, moment, quiet
 from agent.database.rebuild import add_references, build_indexes, take_down
 from agent.database.reflect import reflect
-from agent.database.transaction import Connection, Isolation, commit_surely, open_transaction, transaction_id
+from agent.database.transaction import Begun, Connection, Isolation, commit_surely, open_transaction, transaction_id
 from agent.database.undo import Recorder
 from agent.database.untouched import untouched
 from agent.engine.apply import write
@@ -34,7 +35,7 @@ from agent.engine.record import as_in_bundle, record
 from agent.engine.restore_entries import Selection, select_entries
 from agent.engine.restore_errors import DuplicateRows, NotABackup, PlanChanged, UnclearRows, listed
 from agent.engine.restore_staging import Unpack, stage_entries
-from agent.engine.sifting import all_here, known_entries, remember, sieves, still_holds
+from agent.engine.sifting import known_entries, remember, sieves, still_holds
 from agent.reading import Unreadable
 from agent.tables.catalogue import Catalogue
 from agent.tables.infer import Classification, classify
@@ -120,11 +121,11 @@ class _Wanted:
     started: Callable[[str], Awaitable[None]] | None
     progress: Progress
 
-    async def begin(self, connection: Connection) -> str:
-        """From now on the transaction writes; its id, which whoever asked for it knows then, too."""
+    async def begin(self, connection: Connection) -> Begun:
+        """From now on the transaction writes; whoever asked for it knows its id then, too."""
         transaction = await transaction_id(connection, self.url)
         if self.started is not None:
-            await self.started(transaction)
+            await self.started(transaction.id)
         return transaction
 
 
@@ -148,7 +149,7 @@ class _Target:
 async def _plan(wanted: _Wanted, show: Sequence[str], earlier: Earlier | None) -> RestorePlan:
     async with open_transaction(wanted.url, Isolation.ONE_MOMENT, doing=_DOING) as connection:
         target = await _look(connection, wanted.source, wanted.catalogue, wanted.own_node)
-        unpack = await _sieves(connection, wanted.source, target, earlier)
+        unpack, _ = await _sieves(connection, wanted.source, target, earlier)
         work = await _stage(connection, wanted, target, unpack=unpack)
         plan = await _full_plan(work)
         if earlier is not None and not still_holds(work, earlier.known):
@@ -170,7 +171,7 @@ async def _restore(wanted: _Wanted, earlier: Earlier | None, *, may_load: bool) 
             transaction = await wanted.begin(connection)
             await take_down(connection, rebuild)
             earlier = None
-        unpack = await _sieves(connection, source, target, earlier)
+        unpack, looked = await _sieves(connection, source, target, earlier)
         loaded = {name: name in rebuild.anew for name in rebuild.tables} if rebuild is not None else None
         work = await _stage(connection, wanted, target, loaded, unpack)
         if rebuild is None:
@@ -181,7 +182,7 @@ async def _restore(wanted: _Wanted, earlier: Earlier | None, *, may_load: bool) 
             raise NotLoaded
         if earlier is not None and not still_holds(work, earlier.known):
             raise NotLoaded
-        if earlier is not None and plan.totals.changes:
+        if earlier is not None and plan.totals.changes and not quiet(looked, await moment(connection)):
             # To those of which rows are staged nobody writes any more; what is done to others comes after this.
             tables = [target.schema.tables[name] for name in work.sifted]
             if await untouched(connection, earlier.known.mark, tables) != frozenset(work.sifted):
@@ -221,9 +222,12 @@ async def _restore(wanted: _Wanted, earlier: Earlier | None, *, may_load: bool) 
                 server_version=source.manifest.server_version,
                 meanwhile=check_references,
             )
-        known = await remember(connection, work, all_here(work, plan), earlier) if plan.totals.changes else None
+        known = None
+        if plan.totals.changes:
+            still = quiet(looked, await moment(connection), transaction.both)
+            known = await remember(connection, work, plan, earlier, still=still)
         progress(Step("committing"))
-        await commit_surely(connection, wanted.url, transaction)
+        await commit_surely(connection, wanted.url, transaction.id)
     return RestoreResult(plan, 0.0, sequences, undo, known)
 
 
@@ -241,16 +245,17 @@ async def _look(connection: Connection, source: BundleSource, catalogue: Catalog
 
 async def _sieves(
     connection: Connection, source: BundleSource, target: _Target, earlier: Earlier | None
-) -> dict[int, Unpack]:
-    """What leaves out rows of entries whose tables nobody has touched, by entry."""
+) -> tuple[dict[int, Unpack], Moment]:
+    """What leaves out rows of entries whose tables nobody has touched, by entry, and the moment in which that is so."""
+    looked = await moment(connection)
     if earlier is None:
-        return {}
+        return {}, looked
     manifest, schema = source.manifest, target.schema
     entries = await asyncio.to_thread(known_entries, earlier, manifest, schema, target.classification, target.selection)
     tables = [schema.tables[manifest.tables[index].table] for index in entries]
     same = await untouched(connection, earlier.known.mark, tables) if tables else frozenset()
     still = {index: whole for index, whole in entries.items() if manifest.tables[index].table in same}
-    return sieves(earlier, manifest, still)
+    return sieves(earlier, manifest, still), looked
 
 
 async def _stage(

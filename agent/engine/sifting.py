@@ -5,13 +5,13 @@ Rows that the earlier bundle has, too, are unchanged where their tables still ho
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 from agent.database.merge import Merge
 from agent.database.merge_write import by_table
 from agent.database.transaction import Connection
-from agent.database.untouched import has_triggers, mark_tables, untouched
+from agent.database.untouched import Rows, has_triggers, mark_tables, untouched
 from agent.engine.apply_work import Work
 from agent.engine.choices import NO_CHOICES
 from agent.engine.known import Earlier, Known
@@ -137,27 +137,37 @@ def still_holds(work: Work, known: Known) -> bool:
     return same and not work.renames.found
 
 
-async def remember(connection: Connection, work: Work, names: Sequence[str], earlier: Earlier | None) -> Known | None:
-    """What is to be known of these tables (:func:`all_here`), which are written now; before the commit.
+async def remember(
+    connection: Connection, work: Work, plan: RestorePlan, earlier: Earlier | None, *, still: bool
+) -> Known | None:
+    """What is to be known of the tables that hold the bundle's rows, now that all is written; before the commit.
 
-    None where nothing was written to them: later nothing would show that the mark is of this database. Nor where
-    triggers may have written other rows than those of the bundle.
+    ``still`` is whether the database is, but for what was written here, as it was when the ``earlier`` mark was held
+    against it. None where nothing was written to these tables: later nothing would show that the mark is of this
+    database. Nor where triggers may have written other rows than those of the bundle.
     """
+    names = all_here(work, plan)
     merges = {merge.stage.table.name: merge for merge in (*work.merges, *work.sifted.values())}
     if not names or await has_triggers(connection, work.tables):
         return None
     loaded = [merge.stage for merge in work.merges if merge.stage.loaded]
-    filled = {stage.table.name: work.staged_rows(stage.index) for stage in loaded}
-    mark = await mark_tables(connection, [work.schema.tables[name] for name in names], filled)
+    counted = {stage.table.name: Rows(work.staged_rows(stage.index), work.staged_rows(stage.index)) for stage in loaded}
+    loose = {work.manifest.tables[index].table for index in work.known}
+    if earlier is not None:
+        # Tables of which rows were staged are held, and were as the earlier mark says; the others, if nobody came by.
+        before = earlier.known.mark
+        for name in work.sifted.keys() if still else work.sifted.keys() - loose:
+            done = plan.tables[name]
+            counted[name] = Rows(before.tables[name][1] + done.insert, done.insert + done.update, before)
+    mark = await mark_tables(connection, [work.schema.tables[name] for name in names], counted)
     if not any(own for _, _, own in mark.tables.values()):
         return None
-    if earlier is not None:
+    if earlier is not None and not still:
         # Tables of which nothing was staged are held by nobody: they are as the mark says, and as the bundle says, if
         # even now nobody has touched them.
-        loose = {work.manifest.tables[index].table for index in work.known}
         tables = [work.schema.tables[name] for name in sorted(loose)]
-        still = await untouched(connection, earlier.known.mark, tables, again=True)
-        mark = replace(mark, tables={name: mark.tables[name] for name in mark.tables if name not in loose - still})
+        same = await untouched(connection, earlier.known.mark, tables, again=True)
+        mark = replace(mark, tables={name: mark.tables[name] for name in mark.tables if name not in loose - same})
     return Known(
         bundle_id=work.manifest.bundle_id,
         manifest=work.manifest.digest().hex(),

@@ -160,7 +160,7 @@ async def undo(
             found = [f"{name}: {c.kept} ({', '.join(plan.changed[name])})" for name, c in plan.tables.items() if c.kept]
             raise ChangedSince(listed("Rows have been changed since that restore:", found), details=found)
         reverts_first = await _reverts_first(work)
-        transaction = await transaction_id(connection, url)
+        transaction = (await transaction_id(connection, url)).id
         if started is not None:
             await started(transaction)
         recorder = Recorder(connection)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from agent.database import staging
+from agent.database import untouched as untouched_module
 from agent.engine import restore as restore_module
 from agent.engine import restore_staging
 from agent.engine.bundle_file import VerifiedBundle
@@ -208,6 +209,53 @@ async def test_what_is_touched_while_a_restore_runs_is_not_known(
     assert "lines" not in result.known.tables
     pushed.earlier = pushed.known(result.known, bundle)
     assert (await pushed.push()).plan.tables["lines"].changes in (1, 1500)
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM sales WHERE id = 's9'", "UPDATE sales SET total = total"])
+async def test_what_is_touched_before_tables_are_held_is_looked_at(
+    pushed: Pushes, monkeypatch: pytest.MonkeyPatch, statement: str
+) -> None:
+    """Somebody writes to a table after it was found untouched, and before nobody may write to it any more."""
+    hold_tables = restore_module.hold_tables
+
+    async def late(*arguments: Any, **options: Any) -> None:
+        monkeypatch.setattr(restore_module, "hold_tables", hold_tables)
+        await pushed.there.execute(statement)
+        await hold_tables(*arguments, **options)
+
+    await pushed.here.execute("UPDATE sales SET total = 5, \"updatedAt\" = '2026-02-02' WHERE id = 's1'")
+    bundle = await pushed.here.bundle(Kind.BUSINESS, "b1")
+    monkeypatch.setattr(restore_module, "hold_tables", late)
+    result = await pushed.there.restore(bundle, earlier=pushed.earlier)
+    lost = 1 if "DELETE" in statement else 0
+    assert (result.plan.tables["sales"].update, result.plan.tables["sales"].insert) == (1, lost)
+    assert await pushed.there.value("SELECT count(*) FROM sales") == 600
+
+
+async def test_whole_tables_are_looked_at_once(
+    undisturbed: None, pushed: Pushes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nobody else is at work, what is known afterwards follows from what was known before, and is so."""
+    looks: list[list[str]] = []
+    look = untouched_module._look
+
+    async def looking(connection: Any, tables: Any, own: int, oldest: int) -> Any:
+        tables = list(tables)
+        looks.append(sorted(table.name for table in tables))
+        return await look(connection, tables, own, oldest)
+
+    await pushed.here.execute("UPDATE sales SET total = 5, \"updatedAt\" = '2026-02-02' WHERE id IN ('s1', 's2')")
+    await pushed.here.execute("INSERT INTO lines VALUES ('new', 's1', NULL)")
+    await pushed.here.execute("UPDATE lines SET body = 'z' WHERE id = 'l4'")
+    bundle = await pushed.here.bundle(Kind.BUSINESS, "b1")
+    monkeypatch.setattr(untouched_module, "_look", looking)
+    result = await pushed.there.restore(bundle, earlier=pushed.earlier)
+    assert [each for each in looks if each] == [["businesses", "lines", "sales"]]
+    assert result.known is not None
+    found = result.known.mark
+    for table, rows, own in (("sales", 600, 2), ("lines", 1501, 2), ("businesses", 2, 0)):
+        counted = f"SELECT count(*), count(*) FILTER (WHERE xmin = '{found.own % (1 << 32)}'::xid) FROM {table}"
+        assert tuple((await pushed.there.fetch(counted))[0]) == found.tables[table][1:] == (rows, own)
 
 
 async def test_another_run_of_the_server_knows_nothing(pushed: Pushes, staged: Staged) -> None:

@@ -89,6 +89,22 @@ class Server:
         dsn = await self.cluster.create_database(name, template=copied)
         return Database(name, dsn, self.cluster.dsn(name, SUPERUSER))
 
+    @asynccontextmanager
+    async def undisturbed(self) -> AsyncIterator[None]:
+        """Nothing but the test's own connections has transactions as long as the block lasts: no autovacuum."""
+        connection = await asyncpg.connect(self.cluster.dsn("postgres", SUPERUSER))
+        working = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type LIKE 'autovacuum%')"
+        try:
+            await connection.execute("ALTER SYSTEM SET autovacuum = off")
+            await connection.execute("SELECT pg_reload_conf()")
+            while await connection.fetchval(working):
+                await asyncio.sleep(0.05)
+            yield
+        finally:
+            await connection.execute("ALTER SYSTEM RESET autovacuum")
+            await connection.execute("SELECT pg_reload_conf()")
+            await connection.close()
+
     async def drop(self, database: Database) -> None:
         await self.cluster.drop_database(database.name)
 
