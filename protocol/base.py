@@ -7,20 +7,18 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from hashlib import sha256
 
 from protocol.errors import BadDelta
 from protocol.frames import EncodedFrame, decode_block, parse_frame
 from protocol.limits import DEFAULT_LIMITS
 from protocol.manifest import Manifest
+from protocol.places import MOST_FRAMES, Packed, Place, unpack_places
 from protocol.records import PREFIX_SIZE, Tag, parse_prefix
 
 PREFIX_BYTES = 12 << 20
 """So many bytes of rows, and so many frames, of the earlier bundle may be used for one frame of another."""
 PREFIX_FRAMES = 64
-MOST_FRAMES = 1 << 17
-"""Of an earlier bundle with more frames than this (a megabyte each, as a rule) nothing is used: all are remembered."""
 _CACHED = 8
 _KEY_BYTES = 256
 _AHEAD = 4
@@ -44,36 +42,29 @@ def records(read: Read) -> Iterator[tuple[int, Tag, bytes]]:
         position += PREFIX_SIZE + length
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a frame of the base is, and what tells it from others."""
-
-    entry: int
-    rows: int
-    raw_length: int
-    digest: bytes
-    position: int
-    length: int
-
-
 class Base:
-    """An earlier bundle, read where it lies. Making it reads the file once; raises ``ProtocolError``."""
+    """An earlier bundle, read where it lies. Making it reads the file once, or where the ``places`` of its frames are
+    known (:mod:`protocol.places`) no more than its manifest: whether a frame is still what they say shows when it is
+    read. Raises ``ProtocolError``.
+    """
 
-    def __init__(self, read: Read) -> None:
+    def __init__(self, read: Read, places: Packed | None = None) -> None:
         self._read = read
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
-        self._places: list[_Place] = []
+        self._places: list[Place] = [] if places is None else list(unpack_places(places))
         self.manifest: Manifest | None = None
         for position, tag, whole in records(read):
             payload = whole[PREFIX_SIZE:]
             if tag is Tag.MANIFEST:
                 self.manifest = Manifest.decode(payload)
+                if places is not None:
+                    break
             elif tag is Tag.FRAME:
                 if len(self._places) == MOST_FRAMES:
                     raise BadDelta("The earlier bundle has too many frames to build on.")
                 frame, _ = parse_frame(payload, DEFAULT_LIMITS)
                 start = position + PREFIX_SIZE
-                place = _Place(frame.entry, frame.rows, frame.raw_length, frame.digest, start, len(payload))
+                place = Place(frame.entry, frame.rows, frame.raw_length, start, len(payload), frame.digest)
                 self._places.append(place)
         self._numbers = {place.digest: number for number, place in enumerate(self._places)}
 
@@ -114,9 +105,9 @@ class Base:
             raise BadDelta("The delta uses more rows of its base at a time than is allowed.")
         return b"".join(self.block(number) for number in range(first, first + count))
 
-    def same(self, frame: EncodedFrame) -> int | None:
-        """The number of the frame that is this one; None where the base has none."""
-        return self._numbers.get(frame.digest)
+    def same(self, digest: bytes) -> int | None:
+        """The number of the frame with this digest; None where the base has none."""
+        return self._numbers.get(digest)
 
     def range(self, entry: int) -> tuple[int, int]:
         """The numbers of the first frame of that entry and of the one after its last."""
@@ -149,11 +140,11 @@ class Matcher:
             number: places[e.table, e.stub] for number, e in enumerate(manifest.tables) if (e.table, e.stub) in places
         }
 
-    def same(self, frame: EncodedFrame) -> int | None:
-        """The number of the base's frame that is this very one; None where there is none."""
-        number = self._base.same(frame)
+    def same(self, entry: int, digest: bytes) -> int | None:
+        """The number of the base's frame that is the one of that entry with this digest; None where there is none."""
+        number = self._base.same(digest)
         if number is not None:
-            self._start(frame.entry)
+            self._start(entry)
             self._at = number
         return number
 

@@ -41,7 +41,7 @@ _PLACES_LOG = 4
 _MOST_EDITED = 8
 """New rows may be up to this part of a frame that is told as edits."""
 _MOST_STRETCHES = 1 << 16
-_JOINED_BYTES = 1 << 18
+_JOINED_BYTES = 1 << 20
 """Short pieces are given on together: each has its price on the way to the disk."""
 _MOST_USED = 16
 """So many bytes of the base may be used for each byte that is made, beside all of the base twice."""
@@ -82,7 +82,7 @@ class DeltaWriter:
             self._matcher.meet(Manifest.decode(payload))
         elif tag is Tag.FRAME:
             frame, _ = parse_frame(payload, DEFAULT_LIMITS)
-            if self._matcher.same(frame) is None:
+            if self._matcher.same(frame.entry, frame.digest) is None:
                 self._matcher.alike(frame.entry, decode_block(frame))
 
     def record(self, tag: Tag, whole: bytes) -> bytes:
@@ -91,7 +91,7 @@ class DeltaWriter:
             self.skip(tag, whole)
             return literal(whole)
         frame, chain = parse_frame(whole[PREFIX_SIZE:], DEFAULT_LIMITS)
-        number = self._matcher.same(frame)
+        number = self._matcher.same(frame.entry, frame.digest)
         if number is not None:
             return _piece(SAME, _SAME.pack(number, chain))
         block = decode_block(frame)

@@ -26,6 +26,7 @@ from protocol.frames import EncodedFrame, check_data, next_chain, parse_frame, s
 from protocol.ledger import Counts, Ledger
 from protocol.limits import DEFAULT_LIMITS, Limits
 from protocol.manifest import Manifest, Section
+from protocol.places import Packed, Places
 from protocol.records import FIRST_BYTES, PREFIX_SIZE, Tag, check_header, header_record, parse_prefix, record
 from protocol.refusal import foreign_device_state
 from protocol.seal import Seal, check_totals
@@ -138,8 +139,14 @@ class BundleReader:
         self._chain = b""
         self._failure: Exception | None = None
         self._position = self._head = 0
+        self._places = Places()
         self.manifest: Manifest | None = None
         self.seal: Seal | None = None
+
+    @property
+    def places(self) -> Packed | None:
+        """Where the frames so far lie in the bundle (:mod:`protocol.places`); None where not all were read here."""
+        return self._places.packed()
 
     def mark(self) -> Mark | None:
         """Where reading could go on later with :meth:`go_on`; None before the manifest or after the seal."""
@@ -160,6 +167,8 @@ class BundleReader:
             raise Malformed("The mark belongs to another bundle.")
         ledger.go_on(mark.counts)
         self._chain, self._position = mark.chain, mark.position
+        if mark.counts.frames:
+            self._places.lose()
 
     def feed(self, data: bytes | bytearray | memoryview) -> list[Event]:
         """The events that ``data`` completes, in order. An error hides the events of the same call before it."""
@@ -281,6 +290,7 @@ class BundleReader:
             raise FrameDamaged(f"Frame {ledger.frames + 1} of the bundle is not as it was written.")
         check_data(frame, self._limits)
         ledger.add(frame)
+        self._places.add(frame, self._position - len(payload), len(payload))
         foreign = self._own_node is not None and self._own_node != manifest.source_node
         if foreign and manifest.tables[frame.entry].section is Section.DEVICE:
             raise foreign_device_state(manifest)

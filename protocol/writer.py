@@ -10,7 +10,8 @@ from protocol.frames import EncodedFrame, check_data, frame_record, next_chain, 
 from protocol.ledger import Ledger
 from protocol.limits import DEFAULT_LIMITS, Limits
 from protocol.manifest import Manifest
-from protocol.records import Tag, header_record, record
+from protocol.places import Packed, Places
+from protocol.records import PREFIX_SIZE, Tag, header_record, record
 from protocol.seal import Seal, Signer, check_lengths, unsigned_seal
 
 
@@ -29,6 +30,8 @@ class BundleWriter:
         self._ledger = Ledger(manifest)
         self._chain = start_chain(self._header, self._manifest)
         self._content = sha256()
+        self._position = len(self._header) + len(self._manifest)
+        self._places = Places()
         self._open = False
         self._sealed = False
 
@@ -36,6 +39,11 @@ class BundleWriter:
     def content(self) -> str:
         """A digest over those of all frames so far, in hex, as ``protocol.delta.Base`` has it."""
         return self._content.hexdigest()
+
+    @property
+    def places(self) -> Packed | None:
+        """Where the frames so far lie in the bundle (:mod:`protocol.places`)."""
+        return self._places.packed()
 
     def header(self) -> bytes:
         """The first bytes: magic, version and manifest."""
@@ -55,7 +63,10 @@ class BundleWriter:
         self._ledger.add(frame)
         self._content.update(frame.digest)
         self._chain = next_chain(self._chain, frame.digest)
-        return frame_record(frame, self._chain)
+        whole = frame_record(frame, self._chain)
+        self._places.add(frame, self._position + PREFIX_SIZE, len(whole) - PREFIX_SIZE)
+        self._position += len(whole)
+        return whole
 
     def seal(self, signer: Signer, certificate: bytes) -> bytes:
         """The last bytes. ``certificate`` is the source's, in DER; ``signer`` signs with its key.

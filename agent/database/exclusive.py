@@ -84,7 +84,8 @@ async def _take(connection: asyncpg.Connection, tables: Sequence[tuple[str, str]
             else:
                 await connection.execute(f"LOCK TABLE {name} IN {mode} MODE NOWAIT")
         except asyncpg.LockNotAvailableError:
-            await connection.execute("ROLLBACK TO SAVEPOINT backroom_lock")
+            # Left open, all that is written later would be a subtransaction's, with another id in the rows.
+            await connection.execute("ROLLBACK TO SAVEPOINT backroom_lock; RELEASE SAVEPOINT backroom_lock")
             return name
     await connection.execute("RELEASE SAVEPOINT backroom_lock; SET LOCAL lock_timeout = '10s'")
     return None

@@ -31,6 +31,7 @@ from agent.tables.infer import Classification
 from protocol.errors import WrongRowCount
 from protocol.limits import BUNDLE_VERSION
 from protocol.manifest import BusinessRef, Kind, Manifest, Options, TableEntry
+from protocol.places import Packed
 from protocol.seal import Signer
 
 log = get_logger(__name__)
@@ -73,7 +74,7 @@ class Origin:
 class BackupResult:
     """A finished backup. ``bytes`` is its size, ``raw_bytes`` the size of its rows before compression; ``kept`` how
     many of its frames are those of the earlier bundle, ``known`` what the next backup of the business need not read
-    again, if it is told."""
+    again, if it is told, and ``places`` where its frames lie (:mod:`protocol.places`)."""
 
     manifest: Manifest
     bytes: int
@@ -81,6 +82,7 @@ class BackupResult:
     seconds: float
     kept: int = 0
     known: Known | None = None
+    places: Packed | None = None
 
 
 async def backup(
@@ -190,8 +192,7 @@ async def _back_up(
                     for piece in of_entry:
                         first = file.frames
                         if base is not None and piece.kept is not None:
-                            for number in piece.kept:
-                                await file.kept(position, base.base, number)
+                            await file.kept(position, base.base, piece.kept)
                         else:
                             async for block in reading.rows(piece):
                                 await file.block(position, block)
@@ -203,7 +204,7 @@ async def _back_up(
         known = None
         if business is not None and standings is not None:
             known = note(snapshot, manifest, file.content, standings, written, part_pages)
-    return BackupResult(manifest, file.bytes, file.raw_bytes, monotonic() - started, file.frames_kept, known)
+    return _result(manifest, file, started, known)
 
 
 async def _look_first(marking: Marking, decided: asyncio.Event, connection: Any) -> None:
@@ -245,11 +246,16 @@ async def _copy(
     async with open_sink(manifest) as sink:
         file = BackupFile(sink.write, manifest, progress)
         await file.begin()
-        for number in range(base.frames):
-            await file.kept(base.entry(number), base, number)
+        for entry in range(len(manifest.tables)):
+            await file.kept(entry, base, range(*base.range(entry)))
         await file.seal(maker.sign, maker.certificate)
     known = replace(earlier.known, bundle_id=manifest.bundle_id, manifest=manifest.digest().hex())
-    return BackupResult(manifest, file.bytes, file.raw_bytes, monotonic() - started, file.frames_kept, known)
+    return _result(manifest, file, started, known)
+
+
+def _result(manifest: Manifest, file: BackupFile, started: float, known: Known | None) -> BackupResult:
+    took = monotonic() - started
+    return BackupResult(manifest, file.bytes, file.raw_bytes, took, file.frames_kept, known, file.places)
 
 
 def _described(

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from agent.engine.progress import Progress, Step
 from agent.reading import Unreadable, reading_earlier
 from protocol.base import Base
 from protocol.frames import EncodedFrame, PackedBlock, as_frame
 from protocol.manifest import Manifest
+from protocol.places import Packed
 from protocol.seal import Signer
 from protocol.writer import BundleWriter
+
+# Frames of an earlier bundle are handed on several at a time: each handing on has its price.
+_COPIED_BYTES = 2 << 20
 
 
 class BackupFile:
@@ -30,6 +34,11 @@ class BackupFile:
         self._progress = progress
 
     @property
+    def places(self) -> Packed | None:
+        """Where the frames so far lie in it (:mod:`protocol.places`)."""
+        return self._writer.places
+
+    @property
     def content(self) -> str:
         """A digest over those of all frames so far, in hex."""
         return self._writer.content
@@ -40,12 +49,16 @@ class BackupFile:
 
     async def block(self, position: int, block: PackedBlock) -> None:
         """Rows of the entry at that position of the manifest."""
-        await self._frame(*await asyncio.to_thread(self._made, position, block))
+        await self._frames([await asyncio.to_thread(self._made, position, block)])
 
-    async def kept(self, position: int, base: Base, number: int) -> None:
-        """Rows of that entry: those of a frame of an earlier bundle. Raises ``Unreadable``."""
-        await self._frame(*await asyncio.to_thread(self._copied, position, base, number))
-        self.frames_kept += 1
+    async def kept(self, position: int, base: Base, numbers: range) -> None:
+        """Rows of that entry: those of frames of an earlier bundle. Raises ``Unreadable``."""
+        left = numbers
+        while left:
+            copied = await asyncio.to_thread(self._copied, position, base, left)
+            left = left[len(copied) :]
+            self.frames_kept += len(copied)
+            await self._frames(copied)
 
     async def seal(self, sign: Signer, certificate: bytes) -> None:
         """What comes after the rows."""
@@ -55,7 +68,18 @@ class BackupFile:
         frame = as_frame(position, block)
         return frame, self._writer.frame(frame)
 
-    def _copied(self, position: int, base: Base, number: int) -> tuple[EncodedFrame, bytes]:
+    def _copied(self, position: int, base: Base, numbers: range) -> list[tuple[EncodedFrame, bytes]]:
+        """The first of these frames, as many as are handed on at once."""
+        copied: list[tuple[EncodedFrame, bytes]] = []
+        size = 0
+        for number in numbers:
+            copied.append(self._copy(position, base, number))
+            size += len(copied[-1][1])
+            if size >= _COPIED_BYTES:
+                break
+        return copied
+
+    def _copy(self, position: int, base: Base, number: int) -> tuple[EncodedFrame, bytes]:
         with reading_earlier():
             frame = base.frame(number)
         before = base.manifest
@@ -67,12 +91,13 @@ class BackupFile:
             return frame, self._writer.frame(frame)
         return self._made(position, PackedBlock(frame.rows, frame.raw_length, frame.codec, frame.data))
 
-    async def _frame(self, frame: EncodedFrame, record: bytes) -> None:
-        await self._emit(record)
-        self.frames += 1
-        self.raw_bytes += frame.raw_length
-        self._rows += frame.rows
-        table = self._manifest.tables[frame.entry].table
+    async def _frames(self, made: Sequence[tuple[EncodedFrame, bytes]]) -> None:
+        """Frames of one entry, with their records."""
+        await self._emit(b"".join(record for _, record in made))
+        self.frames += len(made)
+        self.raw_bytes += sum(frame.raw_length for frame, _ in made)
+        self._rows += sum(frame.rows for frame, _ in made)
+        table = self._manifest.tables[made[0][0].entry].table
         self._progress(Step("backing up", self._rows, self._manifest.total_rows, table, bytes=self.bytes))
 
     async def _emit(self, data: bytes) -> None:

@@ -37,6 +37,10 @@ class ComingBundle:
         self._growing.grew(bundle.size)
         self._growing.end(bundle.path)
 
+    def sparse_frames(self) -> AsyncGenerator[EncodedFrame, None]:
+        """The same as :meth:`frames`: what comes is read once anyway."""
+        return self.frames()
+
     async def frames(self) -> AsyncGenerator[EncodedFrame, None]:
         """The frames in order, each once it is there. The end comes when the bundle is known to be whole and verified.
 

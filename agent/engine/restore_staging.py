@@ -20,7 +20,7 @@ from agent.database.staging import (
     settle_types,
 )
 from agent.database.transaction import Connection
-from agent.engine.bundle_file import BundleSource
+from agent.engine.bundle_file import BundleSource, Frame
 from agent.engine.drift import (
     ColumnFit,
     DriftProblem,
@@ -39,7 +39,7 @@ from protocol.manifest import Manifest
 
 _FRAMES_AHEAD = 3
 
-Unpack = Callable[[EncodedFrame], list[bytes]]
+Unpack = Callable[[Frame], list[bytes]]
 """Blocks of rows of a frame; called in threads, for the frames in order."""
 
 
@@ -136,7 +136,7 @@ async def _copy_entries(
     """``place_of`` is asked where an entry goes when there are rows of it; a sieve may leave none."""
     # Sieves go from frame to frame: one thread keeps them in order.
     with ThreadPoolExecutor(1 if sieves else 2, "restore") as threads:
-        feed = _Feed(source.frames(), wanted, sieves, threads)
+        feed = _Feed(source.sparse_frames() if sieves else source.frames(), wanted, sieves, threads)
         try:
             for index in sorted(wanted):
                 await _fill(connection, source.manifest, index, place_of, feed, progress)
@@ -199,7 +199,7 @@ class _Feed:
 
     def __init__(
         self,
-        frames: AsyncGenerator[EncodedFrame, None],
+        frames: AsyncGenerator[Frame, None] | AsyncGenerator[EncodedFrame, None],
         wanted: set[int],
         sieves: Mapping[int, Unpack],
         threads: ThreadPoolExecutor,
@@ -208,7 +208,7 @@ class _Feed:
         self._wanted = wanted
         self._sieves = sieves
         self._threads = threads
-        self._ahead: deque[tuple[EncodedFrame, asyncio.Future[list[bytes]]]] = deque()
+        self._ahead: deque[tuple[Frame, asyncio.Future[list[bytes]]]] = deque()
         self._ended = False
         self.rows = 0
         self.given = 0
@@ -251,5 +251,5 @@ class _Feed:
         return bool(self._ahead)
 
 
-def _whole(frame: EncodedFrame) -> list[bytes]:
-    return [decode_block(frame)]
+def _whole(frame: Frame) -> list[bytes]:
+    return [decode_block(frame.load())]

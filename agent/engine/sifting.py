@@ -13,6 +13,7 @@ from agent.database.merge_write import by_table
 from agent.database.transaction import Connection
 from agent.database.untouched import Rows, has_triggers, mark_tables, untouched
 from agent.engine.apply_work import Work
+from agent.engine.bundle_file import Frame
 from agent.engine.choices import NO_CHOICES
 from agent.engine.known import Earlier, Known
 from agent.engine.plan import RestorePlan
@@ -23,7 +24,7 @@ from agent.tables.identity import natural_keys
 from agent.tables.infer import Classification
 from agent.tables.schema import Schema
 from protocol.base import Base, Matcher
-from protocol.frames import EncodedFrame, decode_block
+from protocol.frames import decode_block
 from protocol.manifest import Kind, Manifest, TableEntry
 
 _NEWLINE = b"\n"
@@ -81,14 +82,14 @@ class _Sieve:
         self._entry = -1
         self._held: list[int] | None = []
 
-    def news(self, frame: EncodedFrame) -> list[bytes]:
+    def news(self, frame: Frame) -> list[bytes]:
         """The rows of the frame that the earlier bundle lacks, as one block or none."""
-        if self._matcher.same(frame) is not None:
+        if self._matcher.same(frame.entry, frame.digest) is not None:
             return []
         first, count, found = self._told.get(frame.digest, (0, 0, b""))
         if count and self._matcher.stands(frame.entry, first, count):
             return [found] if found else []
-        block = decode_block(frame)
+        block = decode_block(frame.load())
         with reading_earlier():
             first, count = self._matcher.alike(frame.entry, block)
             before = set(self._base.prefix(first, count).split(_NEWLINE)) if count else set()
@@ -97,17 +98,17 @@ class _Sieve:
         rows = set(block[:-1].split(_NEWLINE)) - before  # the order of rows in a stage is nobody's concern
         return [_NEWLINE.join([*rows, b""])] if rows else []
 
-    def all_or_none(self, frame: EncodedFrame) -> list[bytes]:
+    def all_or_none(self, frame: Frame) -> list[bytes]:
         """The same for an entry of which all rows are wanted as soon as one is new: those held back come then."""
         if frame.entry != self._entry:
             self._entry, self._held = frame.entry, []
-        number = self._matcher.same(frame)
+        number = self._matcher.same(frame.entry, frame.digest)
         if self._held is not None and number is not None:
             self._held.append(number)
             return []
         held, self._held = self._held or [], None
         with reading_earlier():
-            return [*(self._base.block(number) for number in held), decode_block(frame)]
+            return [*(self._base.block(number) for number in held), decode_block(frame.load())]
 
 
 def all_here(work: Work, plan: RestorePlan) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from agent.archive.writer import Writer
 from agent.engine.backup import BackupRequest, BackupResult, backup
 from agent.engine.progress import Progress, silent
 from agent.growing import Growing
+from agent.operations.placing import keep_places
 from agent.operations.remembering import Of, remember, remembered
 from agent.operations.workspace import Workspace, utc_now
 from protocol.manifest import Kind, Manifest
@@ -142,6 +143,8 @@ async def make_backup(
             came="made",
         )
     )
+    if request.business is not None and output is None:
+        await keep_places(workspace.home, record.id, result.places)
     if result.known is not None and request.business is not None and output is None:
         await remember(workspace, Of.MADE, request.business, result.known)
     return BackupMade(sink.path, record, result)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from agent.archive.history import History
 from agent.archive.records import TransferRecord
+from agent.operations.placing import kept_places
 from agent.operations.workspace import Workspace
 from agent.peers.delta import BaseFile
 from protocol.manifest import Kind
@@ -45,4 +46,5 @@ async def kept_bundle(
     path = workspace.archive.locate(record.path)
     if not await asyncio.to_thread(path.is_file):
         return None
-    return BaseFile(bundle_id, path, workspace.bundle_files.open)
+    places = await asyncio.to_thread(kept_places, workspace.home, bundle_id)
+    return BaseFile(bundle_id, path, workspace.bundle_files.open, places)

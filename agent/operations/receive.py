@@ -153,7 +153,9 @@ class Reception:
         if arrived is None:
             bundle = await verify_bundle(part.path, verify_signature)
         else:
-            bundle = VerifiedBundle(part.path, offer.manifest, arrived.seal, arrived.signer, offer.size)
+            bundle = VerifiedBundle(
+                part.path, offer.manifest, arrived.seal, arrived.signer, offer.size, places=arrived.places
+            )
         news = arrived.news if arrived is not None else None
         if offer.mode == STORE:
             return await self._look(peer, offer, part, bundle, report)

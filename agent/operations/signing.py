@@ -6,9 +6,10 @@ from agent.archive.history import History
 from agent.archive.spool import Incoming
 from agent.engine.bundle_file import VerifiedBundle
 from agent.operations.backups import record_of_file
+from agent.operations.placing import keep_places
 from agent.operations.workspace import Workspace, utc_now
 from agent.peers.handler import IncomingOffer
-from protocol.manifest import Manifest
+from protocol.manifest import Kind, Manifest
 from protocol.messages import Outcome, Receipt, SignedReceipt
 from protocol.names import bundle_name
 
@@ -68,3 +69,5 @@ class Signing:
         await self._history.add_backup(
             await record_of_file(self._workspace, manifest, path, raw_size=bundle.seal.raw_bytes, came="received")
         )
+        if manifest.kind is Kind.BUSINESS:
+            await keep_places(self._workspace.home, manifest.bundle_id, bundle.places)

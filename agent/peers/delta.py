@@ -10,22 +10,28 @@ from typing import BinaryIO
 from agent.reading import Opener, plainly, reading_earlier
 from protocol.base import Base, Read, records
 from protocol.delta import DeltaWriter, literal
+from protocol.places import Packed
+
+# Frames that are the same are told in a few bytes, of which those of several travel together: each piece has its price.
+_SHORT_BYTES, _TOGETHER = 256, 16
 
 
 @dataclass(frozen=True, slots=True)
 class BaseFile:
-    """A bundle in this laptop's archive on which a delta may build; ``opener`` reads the file."""
+    """A bundle in this laptop's archive on which a delta may build; ``opener`` reads the file, ``places`` are those of
+    its frames (:mod:`protocol.places`), if they are known."""
 
     bundle_id: str
     path: Path
     opener: Opener = plainly
+    places: Packed | None = None
 
     def open(self) -> tuple[BinaryIO, Base]:
         """The file, which the caller closes, and the bundle in it. Raises ``Unreadable``."""
         with reading_earlier():
             file = self.opener(self.path)
             try:
-                return file, Base(_reading(file))
+                return file, Base(_reading(file), self.places)
             except BaseException:
                 file.close()
                 raise
@@ -34,14 +40,21 @@ class BaseFile:
 def pieces(file: BinaryIO, base: Base, offset: int) -> Iterator[tuple[bytes, int]]:
     """The delta of a bundle file from ``offset`` on, in pieces, each with where in the bundle it ends."""
     writer = DeltaWriter(base)
+    short: list[bytes] = []
+    end = 0
     for position, tag, whole in records(_reading(file)):
         end = position + len(whole)
         if position >= offset:
-            yield writer.record(tag, whole), end
+            short.append(writer.record(tag, whole))
+            if len(short[-1]) > _SHORT_BYTES or len(short) == _TOGETHER:
+                yield b"".join(short), end
+                short.clear()
             continue
         writer.skip(tag, whole)
         if end > offset:
             yield literal(whole[offset - position :]), end
+    if short:
+        yield b"".join(short), end
 
 
 def _reading(file: BinaryIO) -> Read:

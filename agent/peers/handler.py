@@ -13,6 +13,7 @@ from certs.roster import NO_LIMITS, Limits, Member, Role
 from protocol.delta import News
 from protocol.manifest import Manifest
 from protocol.messages import Phase, Problem, SignedReceipt
+from protocol.places import Packed
 from protocol.requests import (
     BusinessList,
     CompareRequest,
@@ -90,11 +91,12 @@ class IncomingOffer:
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """What was found out of a bundle while it came: its seal, which holds, the node that signed it, and what frames of
-    a delta have that its base lacks."""
+    """What was found out of a bundle while it came: its seal, which holds, the node that signed it, where its frames
+    lie (:mod:`protocol.places`), and what frames of a delta have that its base lacks."""
 
     seal: Seal
     signer: str
+    places: Packed | None = None
     news: News | None = None
 
 

@@ -22,8 +22,8 @@ from agent.reading import Opener, Unreadable, plainly, size_of
 from certs.errors import TrustError
 from certs.identity import verify_signature
 from protocol.base import Base
-from protocol.delta import TELLING
-from protocol.errors import MessageError
+from protocol.delta import TELLING, literal
+from protocol.errors import MessageError, ProtocolError
 from protocol.manifest import Manifest
 from protocol.messages import MAX_BASES, Offer, OfferAnswer, Problem, Progress, Receipt, SignedReceipt
 from protocol.reader import BundleReader
@@ -272,14 +272,16 @@ class Push:
         """Send the bytes from ``offset`` on, or the delta that tells them; ``base`` is closed here. Of ``guessed`` size
         are those that a bundle has when it is complete, but fewer than that.
         """
+        file = await self._in_thread(self._opener, self._path)
         headers = {http.OFFSET_HEADER: str(offset), "Content-Type": http.DELTA_TYPE if base else http.UPLOAD_TYPE}
         if base is None and not guessed:
             headers["Content-Length"] = str(size - offset)
         moved = [asyncio.get_running_loop().time()]
         self._meter.note(offset)
 
+        parts = self._plain(file, offset) if base is None else self._delta(file, base[1], offset)
+
         async def body() -> AsyncIterator[bytes]:
-            parts = pieces(file, base[1], offset) if base else self._plain(file, offset)
             while (part := await self._in_thread(next, parts, None)) is not None:
                 data, position = part
                 if guessed and position >= size:
@@ -296,13 +298,24 @@ class Push:
                 pass
 
         self._tell("sending", offset, size, "")
-        file = await self._in_thread(self._opener, self._path)
         try:
             await self._watched(link, asyncio.create_task(send()), moved)
         finally:
             await asyncio.to_thread(file.close)
             if base is not None:
                 await asyncio.to_thread(base[0].close)
+
+    def _delta(self, file: BinaryIO, base: Base, offset: int) -> Iterator[tuple[bytes, int]]:
+        """The same told by what it has in common with the base, as long as that can be read; then as it is."""
+        reached = offset
+        try:
+            for data, reached in pieces(file, base, offset):
+                yield data, reached
+        except Unfinished:
+            raise
+        except (ProtocolError, OSError) as error:
+            log.info("no delta any more", reason=str(error))
+            yield from ((literal(data), position) for data, position in self._plain(file, reached))
 
     def _plain(self, file: BinaryIO, offset: int) -> Iterator[tuple[bytes, int]]:
         """The bytes themselves, each piece with where in the bundle it ends. Blocking."""

@@ -153,7 +153,7 @@ class Receiver:
         except BundleError:
             await self.part.discard()
             raise
-        self.arrived = None if self.resumed else Arrived(seal, signer)
+        self.arrived = None if self.resumed else Arrived(seal, signer, self._reader.places)
         return manifest
 
     async def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -256,6 +257,23 @@ async def test_whole_tables_are_looked_at_once(
     for table, rows, own in (("sales", 600, 2), ("lines", 1501, 2), ("businesses", 2, 0)):
         counted = f"SELECT count(*), count(*) FILTER (WHERE xmin = '{found.own % (1 << 32)}'::xid) FROM {table}"
         assert tuple((await pushed.there.fetch(counted))[0]) == found.tables[table][1:] == (rows, own)
+
+
+async def test_rows_are_known_after_a_restore_that_had_to_wait_for_tables(pushed: Pushes, staged: Staged) -> None:
+    """What is written after a lock was waited for has the transaction's own id, not that of a part of it."""
+    await pushed.here.execute("UPDATE sales SET total = 5, \"updatedAt\" = '2026-02-02' WHERE id = 's1'")
+    bundle = await pushed.here.bundle(Kind.BUSINESS, "b1")
+    async with pushed.there.database.connect() as other:
+        await other.execute("BEGIN; LOCK TABLE sales IN ROW EXCLUSIVE MODE")
+        restoring = asyncio.create_task(pushed.there.restore(bundle, earlier=pushed.earlier))
+        while not await other.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
+            await asyncio.sleep(0.01)
+        await other.execute("COMMIT")
+        result = await restoring
+    assert result.plan.totals.update == 1
+    assert result.known is not None
+    pushed.earlier = pushed.known(result.known, bundle)
+    assert (await _staged_by(pushed, staged))[0] == 0
 
 
 async def test_another_run_of_the_server_knows_nothing(pushed: Pushes, staged: Staged) -> None:

@@ -256,8 +256,8 @@ def test_edits_beyond_count_are_refused_before_they_are_made() -> None:
 
 def test_many_tiny_pieces_are_given_on_together() -> None:
     reader = DeltaReader(Base(reading(bundle({"orders": rows(1, 10)}, "one"))))
-    parts = list(reader.feed(piece(LITERAL, b"x") * 300_000))
-    assert (len(parts), sum(map(len, parts))) == (2, 300_000)
+    parts = list(reader.feed(piece(LITERAL, b"xxxx") * 300_000))
+    assert (len(parts), sum(map(len, parts))) == (2, 1_200_000)
 
 
 def test_news_take_no_more_memory_than_they_may() -> None:
