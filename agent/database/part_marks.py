@@ -28,10 +28,12 @@ _XID = 1 << 32
 
 @dataclass(frozen=True, slots=True)
 class PartRows:
-    """The rows of a part: how many, and whether all were written by transactions that had ended at the earlier mark."""
+    """The rows of a part: how many, whether all were written by transactions that had ended at the earlier mark, and
+    how many of them meet the condition that was asked for."""
 
     rows: int
     before: bool
+    met: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,12 @@ class Standing:
         """All rows of the table."""
         return sum(part.rows for part in self.parts)
 
+    @property
+    def met(self) -> int | None:
+        """Those that meet the condition; None where none was asked for."""
+        met = [part.met for part in self.parts if part.met is not None]
+        return sum(met) if met else None
+
 
 @dataclass(frozen=True, slots=True)
 class Standings:
@@ -59,6 +67,11 @@ class Standings:
         kept = {name: (table.place.shape, table.rows, 0) for name, table in self.tables.items()}
         return Mark(self.server.run, 0, self.server.oldest, kept)
 
+    @property
+    def counted(self) -> dict[str, int]:
+        """The rows that meet the conditions, by table."""
+        return {name: met for name, table in self.tables.items() if (met := table.met) is not None}
+
     def untouched(self, mark: Mark) -> frozenset[str]:
         """The tables whose rows are those of the earlier mark."""
         now = {name: (table.place.shape, table.rows, 0) for name, table in self.tables.items()}
@@ -71,7 +84,8 @@ class Standings:
 
 class Marking:
     """The standings of tables as one snapshot sees them, told by whichever connections see it: each looks at what none
-    has looked at yet, the largest by their ``pages`` first. The tables must be locked. ``earlier`` is a mark of before.
+    has looked at yet, the largest by their ``pages`` first. The tables must be locked. ``conditions`` are SQL over rows
+    (``t``) of some of them; ``earlier`` is a mark of before.
     """
 
     def __init__(
@@ -80,12 +94,14 @@ class Marking:
         names: Iterable[str],
         pages: Mapping[str, int],
         part_pages: int,
+        conditions: Mapping[str, str],
         earlier: Mark | None = None,
     ) -> None:
         self._tables = [schema.tables[name] for name in names]
         self._parts = {table.name: parts(pages.get(table.name, 0), part_pages) for table in self._tables}
         self._left = deque(self._questions(pages, max(_PAGES_AT_ONCE // part_pages, 1)))
         self._found: dict[tuple[str, int], PartRows] = {}
+        self._conditions = conditions
         self._earlier = earlier
         self._server: Server | None = None
         self._places: dict[str, Place] = {}
@@ -107,10 +123,10 @@ class Marking:
         try:
             while self._left:
                 question = self._left.popleft()
-                for place, rows, youngest in await _answers(connection, question, aged=marked is not None):
+                for place, rows, youngest, met in await self._answers(connection, question, aged=marked is not None):
                     before = marked is not None and (youngest is None or youngest > marked)
                     table, number, _ = question[place]
-                    self._found[table.name, number] = PartRows(rows, before)
+                    self._found[table.name, number] = PartRows(rows, before, met)
         finally:
             self._asked -= 1
             if not self._asked:
@@ -147,28 +163,34 @@ class Marking:
         if several:
             yield several
 
+    def _looked(self, table: Table, *, aged: bool) -> str:
+        """What is asked of rows of a table."""
+        condition = self._conditions.get(table.name)
+        met = f"count(*) FILTER (WHERE {condition})" if condition is not None else "NULL::bigint"
+        return f"count(*) AS rows, {'min(age(t.xmin))' if aged else 'NULL::integer'} AS youngest, {met} AS met"
 
-async def _answers(
-    connection: asyncpg.Connection, question: Sequence[tuple[Table, int, Part]], *, aged: bool
-) -> list[asyncpg.Record]:
-    """Place in the question, rows and, where it is asked for, the age of the youngest for each of these parts."""
-    looked = f"count(*) AS rows, {'min(age(t.xmin))' if aged else 'NULL::integer'} AS youngest"
-    first = question[0][0]
-    if len(question) > 1 and question[1][0] is first:
-        # A condition on ctid with bounds for each part is a scan of its pages alone.
-        low, high = zip(*(part.bounds for _, _, part in question), strict=True)
-        found = await connection.fetch(
-            f"SELECT p.place - 1, c.rows, c.youngest FROM unnest($1::tid[], $2::tid[]) WITH ORDINALITY "
-            f"p (low, high, place), LATERAL (SELECT {looked} FROM {qualified(first)} t "
-            f"WHERE t.ctid >= p.low AND t.ctid < p.high) c",
-            low,
-            high,
-        )
-    else:
-        found = await connection.fetch(
-            " UNION ALL ".join(
-                f"SELECT {place}, {looked} FROM {qualified(table)} t WHERE {part.holds('t')}"
-                for place, (table, _, part) in enumerate(question)
+    async def _answers(
+        self, connection: asyncpg.Connection, question: Sequence[tuple[Table, int, Part]], *, aged: bool
+    ) -> list[asyncpg.Record]:
+        """Place in the question, rows, where it is asked for the age of the youngest, and rows that meet the condition
+        where there is one, for each of these parts."""
+        first = question[0][0]
+        if len(question) > 1 and question[1][0] is first:
+            # A condition on ctid with bounds for each part is a scan of its pages alone.
+            low, high = zip(*(part.bounds for _, _, part in question), strict=True)
+            found = await connection.fetch(
+                f"SELECT p.place - 1, c.rows, c.youngest, c.met FROM unnest($1::tid[], $2::tid[]) WITH ORDINALITY "
+                f"p (low, high, place), LATERAL (SELECT {self._looked(first, aged=aged)} FROM {qualified(first)} t "
+                f"WHERE t.ctid >= p.low AND t.ctid < p.high) c",
+                low,
+                high,
             )
-        )
-    return list(found)
+        else:
+            found = await connection.fetch(
+                " UNION ALL ".join(
+                    f"SELECT {place}, {self._looked(table, aged=aged)} FROM {qualified(table)} t "
+                    f"WHERE {part.holds('t')}"
+                    for place, (table, _, part) in enumerate(question)
+                )
+            )
+        return list(found)

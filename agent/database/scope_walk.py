@@ -118,8 +118,12 @@ class _Walk:
             own, found = scope.own(table, "t"), scope.schema.tables[table]
             if own != NEVER and rows >= max(_MANY_REFERRING, _TIMES * found.estimated_rows):
                 # All are counted: where one is enough the planner looks for it row by row, which may be the last.
-                asked[table] = f"(SELECT count(*) FROM {qualified(found)} t WHERE NOT {own})"
-        return frozenset(table for table, others in (await scalars(self._connection, asked)).items() if not others)
+                counting = f"SELECT count(*) FROM {qualified(found)} t"
+                asked[table] = f"ARRAY[({counting}), ({counting} WHERE NOT {own})]"
+        counted = await scalars(self._connection, asked)
+        all_own = {table: rows for table, (rows, others) in counted.items() if not others}
+        scope.begun_rows |= all_own
+        return frozenset(all_own)
 
     async def _gain(self, statements: Sequence[str]) -> tuple[set[str], set[str]]:
         """Run the statements of a round: the tables that gained lines or better ones, and those that gained others than

@@ -142,7 +142,8 @@ async def _back_up(
         base = fitting(snapshot, earlier, business.id, request.compress) if business is not None else None
         size = await sizes(snapshot.connection, snapshot.schema, names)
         begun = Begun(snapshot, scope, names, size.pages, part_pages)
-        marking = Marking(snapshot.schema, names, size.pages, part_pages, base.known.mark if base is not None else None)
+        earlier_mark = base.known.mark if base is not None else None
+        marking = Marking(snapshot.schema, names, size.pages, part_pages, begun.conditions, earlier_mark)
         helper = None
         if size.bytes >= WORTH_A_READER:
             helper = beside(url, snapshot, await export_snapshot(snapshot), names, doing=doing)
@@ -150,7 +151,7 @@ async def _back_up(
         if base is not None:
             decided = asyncio.Event()
             if helper is not None:
-                reading.help(helper, partial(_look_first, marking, decided))
+                reading.help(helper, partial(_look_first, marking, begun, decided))
             await marking.go_on(snapshot.connection)
             await marking.ended()
             standings = marking.standings()
@@ -167,13 +168,17 @@ async def _back_up(
             if helper is not None:
                 # It reads what is in whatever the walk finds, while that is looked for here.
                 reading.help(helper)
-        more = await begun.decide()
-        if base is not None and standings is not None:
-            keep(base, standings, more, part_pages)
-        reading.plan(begun.in_order())
+            await begun.decide(snapshot.connection)
+            reading.plan(begun.in_order())
         await fill_scope(snapshot, scope, request.kind)
         progress(Step("checking"))
         await check_gates(snapshot, scope, request.kind)
+        if base is not None:
+            await begun.decide(snapshot.connection)
+            if standings is not None:
+                keep(base, standings, begun.pieces, part_pages)
+                scope.begun_rows |= standings.counted
+            reading.plan(begun.in_order())
         maker = await _told(origin)
         entries = await entries_of(snapshot, scope, names)
         if not any(entry.rows for entry in entries):
@@ -207,11 +212,12 @@ async def _back_up(
     return _result(manifest, file, started, known)
 
 
-async def _look_first(marking: Marking, decided: asyncio.Event, connection: Any) -> None:
+async def _look_first(marking: Marking, begun: Begun, decided: asyncio.Event, connection: Any) -> None:
     """What a second reader does before it reads where there is an earlier bundle: which pieces are left to be read is
-    not clear before."""
+    not clear before. The rest of that it finds out while the first looks for what comes along."""
     await go_on(marking, connection)
     await decided.wait()
+    await begun.decide(connection)
 
 
 @contextmanager

@@ -7,7 +7,9 @@ every row of it is in, as it is where a laptop has one business.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from agent.database.pages import parts
 from agent.database.scope import Scope, Source
@@ -27,7 +29,9 @@ class Begun:
         self, snapshot: Snapshot, scope: Scope, names: Sequence[str], pages: Mapping[str, int], part_pages: int
     ) -> None:
         self._snapshot = snapshot
+        self._scope = scope
         self._names = names
+        self._deciding = asyncio.Lock()
         self._pages = pages
         self._part_pages = part_pages
         self._sources = {name: source for name in names if (source := scope.begun(name, "t")) is not None}
@@ -38,12 +42,19 @@ class Begun:
         )
         self.pieces = {name: self._pieces(name) for name in names if name not in self.undecided}
 
-    async def decide(self) -> dict[str, list[Piece]]:
-        """The pieces of the undecided tables, which are among ``pieces`` then."""
-        decided = {name: self._pieces(name, whole=await self._all_in(name)) for name in sorted(self.undecided)}
-        self.pieces |= decided
-        self.undecided = frozenset()
-        return decided
+    @property
+    def conditions(self) -> dict[str, str]:
+        """By which conditions on their rows alone (``t``) those are in that are, of the tables that have one."""
+        return {name: source.condition for name, source in self._sources.items() if source.simple}
+
+    async def decide(self, connection: Any) -> None:
+        """Have the pieces of the undecided tables among ``pieces``, by whichever connection that sees the snapshot
+        comes first; the other waits. How many rows are in is known then of tables of which all are."""
+        async with self._deciding:
+            for name in sorted(self.undecided):
+                whole = await self._all_in(connection, name)
+                self.pieces[name] = self._pieces(name, whole=whole)
+                self.undecided -= {name}
 
     def in_order(self) -> list[Piece]:
         """All pieces that there are, in the order of the tables."""
@@ -65,12 +76,17 @@ class Begun:
             for number, part in enumerate(self._parts(name))
         ]
 
-    async def _all_in(self, name: str) -> bool:
+    async def _all_in(self, connection: Any, name: str) -> bool:
         """Whether every row of the table is in."""
-        source, connection = self._sources[name], self._snapshot.connection
+        source = self._sources[name]
         out = f"FROM {source.clause} WHERE NOT {source.condition}"
         ends = f"t.ctid < '({_ENDS},0)'", f"t.ctid >= '({self._pages[name] - _ENDS},0)'"
         if await connection.fetchval(f"SELECT {' OR '.join(f'EXISTS (SELECT {out} AND {end})' for end in ends)}"):
             return False
         # All are counted: where one is enough the planner looks for it row by row, which may be the last.
-        return not await connection.fetchval(f"SELECT count(*) {out}")
+        rows, left_out = await connection.fetchrow(
+            f"SELECT (SELECT count(*) FROM {source.clause}), (SELECT count(*) {out})"
+        )
+        if not left_out:
+            self._scope.begun_rows[name] = rows
+        return not left_out
