@@ -167,18 +167,15 @@ async def _back_up(
                 reading.afterwards(partial(go_on, marking))
             if helper is not None:
                 # It reads what is in whatever the walk finds, while that is looked for here.
-                reading.help(helper)
-            await begun.decide(snapshot.connection)
-            reading.plan(begun.in_order())
+                reading.help(helper, begun.decide)
         await fill_scope(snapshot, scope, request.kind)
         progress(Step("checking"))
         await check_gates(snapshot, scope, request.kind)
-        if base is not None:
-            await begun.decide(snapshot.connection)
-            if standings is not None:
-                keep(base, standings, begun.pieces, part_pages)
-                scope.begun_rows |= standings.counted
-            reading.plan(begun.in_order())
+        await begun.decide(snapshot.connection)
+        if base is not None and standings is not None:
+            keep(base, standings, begun.pieces, part_pages)
+            scope.begun_rows |= standings.counted
+        reading.plan(begun.in_order())
         maker = await _told(origin)
         entries = await entries_of(snapshot, scope, names)
         if not any(entry.rows for entry in entries):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from functools import partial
 
 from agent.archive.history import History
 from agent.archive.records import TransferRecord
@@ -46,5 +47,4 @@ async def kept_bundle(
     path = workspace.archive.locate(record.path)
     if not await asyncio.to_thread(path.is_file):
         return None
-    places = await asyncio.to_thread(kept_places, workspace.home, bundle_id)
-    return BaseFile(bundle_id, path, workspace.bundle_files.open, places)
+    return BaseFile(bundle_id, path, workspace.bundle_files.open, partial(kept_places, workspace.home, bundle_id))

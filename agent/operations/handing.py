@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib import import_module
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from agent.archive.history import History, new_id
 from agent.archive.records import DONE, FAILED, INTERRUPTED, REFUSED, TransferRecord
@@ -15,14 +16,16 @@ from agent.engine.progress import BYTES, Progress, Step
 from agent.growing import Growing
 from agent.operations.deltas import sent_before
 from agent.operations.errors import OperationError
-from agent.operations.network import Network, network
 from agent.operations.requests import WAITS
 from agent.operations.standing import heed_cancel
 from agent.operations.workspace import Workspace, utc_now
 from agent.peers.errors import Cancelled, Refused
-from agent.peers.push import Pushed, Tell
 from certs.roster import Member
 from protocol.manifest import Kind
+
+if TYPE_CHECKING:
+    from agent.operations.network import Network
+    from agent.peers.push import Pushed, Tell
 
 SentMode = Literal["newer", "bundle", "store"]
 NOTE_SECONDS = 2.0
@@ -100,6 +103,34 @@ def _patient(
     return told
 
 
+@asynccontextmanager
+async def opening_network(workspace: Workspace) -> AsyncIterator[Awaitable[Network]]:
+    """The network as long as the block lasts, opened while something else is done in it: loading what it needs takes as
+    long as a database takes to find the rows of a business."""
+    opened: asyncio.Future[Network] = asyncio.get_running_loop().create_future()
+    over = asyncio.Event()
+
+    async def keep() -> None:
+        try:
+            loaded = await asyncio.to_thread(import_module, "agent.operations.network")
+            async with loaded.network(workspace) as net:
+                opened.set_result(net)
+                await over.wait()
+        except Exception as error:
+            if opened.done():
+                raise
+            opened.set_exception(error)
+
+    keeping = asyncio.create_task(keep())
+    try:
+        yield opened
+    finally:
+        over.set()
+        if opened.cancel():
+            keeping.cancel()
+        await asyncio.gather(keeping, opened, return_exceptions=True)
+
+
 async def hand_over(
     workspace: Workspace,
     history: History,
@@ -112,16 +143,19 @@ async def hand_over(
     space_seconds: float = 0.0,
     progress: Progress,
     resumes: bool = False,
-    net: Network | None = None,
+    net: Network | Awaitable[Network] | None = None,
 ) -> Pushed:
-    """Send a bundle that is made, or being made, and note what came of it. ``net`` is a network that is there already.
+    """Send a bundle that is made, or being made, and note what came of it. ``net`` is a network that is there already,
+    or is being opened.
 
     Nothing is told of the sending as long as the bundle is being made.
     """
     growing = bundle if isinstance(bundle, Growing) else None
     tell = _patient(telling(progress if growing is None else _once_made(progress, growing)), member.name, patience)
     try:
-        async with nullcontext(net) if net is not None else network(workspace) as way:
+        async with AsyncExitStack() as stack:
+            found = net if net is not None else await stack.enter_async_context(opening_network(workspace))
+            way = await found if isinstance(found, Awaitable) else found
             try:
                 pushed = await _send(
                     workspace, history, way, member, transfer, bundle, mode=mode, tell=tell, space_seconds=space_seconds

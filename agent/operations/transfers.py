@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent.archive.history import History
 from agent.archive.records import INTERRUPTED, BackupRecord, TransferRecord
@@ -17,17 +18,19 @@ from agent.engine.progress import Progress, silent
 from agent.growing import Growing
 from agent.log import get_logger
 from agent.operations.backups import BackupMade, make_backup
-from agent.operations.handing import BROKE_OFF, hand_over, push_record
+from agent.operations.handing import BROKE_OFF, hand_over, opening_network, push_record
 from agent.operations.look import businesses
 from agent.operations.requests import LIFETIME, WAITS, PushMode
 from agent.operations.rights import require_push
 from agent.operations.targets import other_device
 from agent.operations.workspace import Workspace, utc_now
 from agent.peers.errors import Refused
-from agent.peers.push import Pushed
 from certs.roster import Member
 from protocol.manifest import Kind, Manifest
 from protocol.messages import Receipt
+
+if TYPE_CHECKING:
+    from agent.peers.push import Pushed
 
 log = get_logger(__name__)
 
@@ -136,7 +139,9 @@ async def push(
         space_seconds=space_seconds,
         progress=progress,
     )
-    made, pushed = await _push_while_made(workspace, history, request, member, chosen, sending, progress)
+    async with opening_network(workspace) as net:
+        ready = partial(sending, net=net)
+        made, pushed = await _push_while_made(workspace, history, request, member, chosen, ready, progress)
     return PushDone(
         member=member,
         backup=made.record,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -16,22 +16,26 @@ from protocol.places import Packed
 _SHORT_BYTES, _TOGETHER = 256, 16
 
 
+def _unknown() -> Packed | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class BaseFile:
-    """A bundle in this laptop's archive on which a delta may build; ``opener`` reads the file, ``places`` are those of
-    its frames (:mod:`protocol.places`), if they are known."""
+    """A bundle in this laptop's archive on which a delta may build; ``opener`` reads the file, ``places`` tells those of
+    its frames (:mod:`protocol.places`) to who opens it, if they are known."""
 
     bundle_id: str
     path: Path
     opener: Opener = plainly
-    places: Packed | None = None
+    places: Callable[[], Packed | None] = _unknown
 
     def open(self) -> tuple[BinaryIO, Base]:
         """The file, which the caller closes, and the bundle in it. Raises ``Unreadable``."""
         with reading_earlier():
             file = self.opener(self.path)
             try:
-                return file, Base(_reading(file), self.places)
+                return file, Base(_reading(file), self.places())
             except BaseException:
                 file.close()
                 raise
