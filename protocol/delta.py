@@ -77,11 +77,10 @@ class DeltaWriter:
 
     def skip(self, tag: Tag, whole: bytes) -> None:
         """A record that the reader has already."""
-        payload = whole[PREFIX_SIZE:]
         if tag is Tag.MANIFEST:
-            self._matcher.meet(Manifest.decode(payload))
+            self._matcher.meet(Manifest.decode(whole[PREFIX_SIZE:]))
         elif tag is Tag.FRAME:
-            frame, _ = parse_frame(payload, DEFAULT_LIMITS)
+            frame, _ = parse_frame(memoryview(whole)[PREFIX_SIZE:], DEFAULT_LIMITS)
             if self._matcher.same(frame.entry, frame.digest) is None:
                 self._matcher.alike(frame.entry, decode_block(frame))
 
@@ -90,7 +89,7 @@ class DeltaWriter:
         if tag is not Tag.FRAME:
             self.skip(tag, whole)
             return literal(whole)
-        frame, chain = parse_frame(whole[PREFIX_SIZE:], DEFAULT_LIMITS)
+        frame, chain = parse_frame(memoryview(whole)[PREFIX_SIZE:], DEFAULT_LIMITS)
         number = self._matcher.same(frame.entry, frame.digest)
         if number is not None:
             return _piece(SAME, _SAME.pack(number, chain))

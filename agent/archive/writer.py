@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 
 from agent.archive import files
 from agent.archive.errors import FileExistsAlreadyError, WriteError
+from agent.archive.flushing import Flusher
 from agent.archive.steps import Steps, to_the_end
 from agent.growing import Growing
 from agent.home import Home
@@ -55,6 +56,7 @@ class Writer:
         self._expected = expected
         self._encoder = encoder
         self._fd: int | None = None
+        self._flusher: Flusher | None = None
         self._temporary = folder
         self._digest = hashlib.sha256()
         self._buffer: list[bytes] = []
@@ -145,36 +147,42 @@ class Writer:
         self._temporary = self._folder / f".{self._home.process}.{secrets.token_hex(4)}{PARTIAL}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         self._fd = os.open(self._temporary, flags, 0o600)
+        self._flusher = Flusher(self._fd)
 
     def _append(self, data: bytes) -> None:
-        if self._fd is None:
-            raise WriteError("This file is closed.", "This is an error in Backroom: please report it.")
+        fd, flusher = self._opened()
         if self._encoder is not None:
             data = self._encoder.update(data)
             self.size += len(data)
-        self._write(self._fd, data)
+        self._write(fd, flusher, data)
 
     def _end_encoding(self) -> None:
-        if self._fd is None or self._encoder is None:
-            raise WriteError("This file is closed.", "This is an error in Backroom: please report it.")
-        data = self._encoder.finish()
-        self.size += len(data)
-        self._write(self._fd, data)
+        fd, flusher = self._opened()
+        if self._encoder is not None:
+            data = self._encoder.finish()
+            self.size += len(data)
+            self._write(fd, flusher, data)
 
-    def _write(self, fd: int, data: bytes) -> None:
+    def _opened(self) -> tuple[int, Flusher]:
+        if self._fd is None or self._flusher is None:
+            raise WriteError("This file is closed.", "This is an error in Backroom: please report it.")
+        return self._fd, self._flusher
+
+    def _write(self, fd: int, flusher: Flusher, data: bytes) -> None:
         files.write_all(fd, data)
+        flusher.wrote(len(data))
         self._digest.update(data)
         if self._growing is not None:
             self._growing.grew(self._growing.size + len(data))
 
     def _finish(self, name: str | None) -> Path:
-        if self._fd is None or (name is None and self._target is None):
-            raise WriteError("This file is closed or has no name.", "This is an error in Backroom: please report it.")
+        _, flusher = self._opened()
         if name is not None:
             files.check_name(name)
-        files.sync_file(self._fd)
-        fd, self._fd = self._fd, None
-        os.close(fd)
+        elif self._target is None:
+            raise WriteError("This file has no name.", "This is an error in Backroom: please report it.")
+        flusher.sync()
+        self._close()
         if self._target is not None:
             if not files.rename_new(self._temporary, self._target):
                 raise _exists(self._target)
@@ -186,10 +194,16 @@ class Writer:
             raise WriteError("The file has no name.")
         return self._placed
 
-    def _remove(self) -> None:
+    def _close(self) -> None:
+        if self._flusher is not None:
+            self._flusher.close()
+            self._flusher = None
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+    def _remove(self) -> None:
+        self._close()
         with contextlib.suppress(OSError):
             if self._placed is not None:
                 self._placed.unlink(missing_ok=True)

@@ -126,8 +126,9 @@ async def opening_network(workspace: Workspace) -> AsyncIterator[Awaitable[Netwo
         yield opened
     finally:
         over.set()
-        if opened.cancel():
-            keeping.cancel()
+        opened.cancel()
+        if opened.cancelled():
+            keeping.cancel()  # nobody waits any more: it may not be open yet
         await asyncio.gather(keeping, opened, return_exceptions=True)
 
 

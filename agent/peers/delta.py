@@ -22,8 +22,8 @@ def _unknown() -> Packed | None:
 
 @dataclass(frozen=True, slots=True)
 class BaseFile:
-    """A bundle in this laptop's archive on which a delta may build; ``opener`` reads the file, ``places`` tells those of
-    its frames (:mod:`protocol.places`) to who opens it, if they are known."""
+    """A bundle in this laptop's archive on which a delta may build; ``opener`` reads the file, ``places`` gives whoever
+    opens it those of its frames (:mod:`protocol.places`), if they are known."""
 
     bundle_id: str
     path: Path
