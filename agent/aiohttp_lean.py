@@ -7,16 +7,29 @@ When it is imported, aiohttp reads all of them, twice, for connections that name
 from __future__ import annotations
 
 import ssl
+import threading
 
 __all__ = ["aiohttp"]
 
 
-def _nothing(*_: object) -> None:
-    """In the place of what loads the authorities."""
-
-
 _load, _set = ssl.SSLContext.load_default_certs, ssl.SSLContext.set_default_verify_paths
-ssl.SSLContext.load_default_certs = ssl.SSLContext.set_default_verify_paths = _nothing  # type: ignore[assignment, method-assign]
+_here = threading.get_ident()
+
+
+def _load_elsewhere(context: ssl.SSLContext, purpose: ssl.Purpose = ssl.Purpose.SERVER_AUTH) -> None:
+    """Loads the authorities for others than the thread that imports: aiohttp may be loaded beside other work."""
+    if threading.get_ident() != _here:
+        _load(context, purpose)
+
+
+def _set_elsewhere(context: ssl.SSLContext) -> None:
+    """The same for where they lie."""
+    if threading.get_ident() != _here:
+        _set(context)
+
+
+ssl.SSLContext.load_default_certs = _load_elsewhere  # type: ignore[assignment, method-assign]
+ssl.SSLContext.set_default_verify_paths = _set_elsewhere  # type: ignore[assignment, method-assign]
 try:
     import aiohttp
 finally:

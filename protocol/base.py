@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from hashlib import sha256
 
 from protocol.errors import BadDelta
-from protocol.frames import EncodedFrame, decode_block, frame_record, parse_frame
+from protocol.frames import EncodedFrame, decode_block, parse_frame
 from protocol.limits import DEFAULT_LIMITS
 from protocol.manifest import Manifest
 from protocol.places import MOST_FRAMES, Packed, Place, unpack_places
@@ -80,23 +80,13 @@ class Base:
 
     def frame(self, number: int) -> EncodedFrame:
         """The frame of that number, from 0. Raises :class:`BadDelta` where there is none."""
-        place = self._place(number)
+        if number >= len(self._places):
+            raise BadDelta(f"The delta speaks of frame {number} of a bundle that has {len(self._places)}.")
+        place = self._places[number]
         frame = parse_frame(self._read(place.position, place.length), DEFAULT_LIMITS)[0]
         if frame.digest != place.digest:
             raise BadDelta("The earlier bundle is not any more what it was a moment ago.")
         return frame
-
-    def record(self, number: int, chain: bytes) -> bytes:
-        """The record of that frame after which the chain has that value, for a bundle's reader: who reads the chain
-        finds out whether the frame is what it was."""
-        place = self._place(number)
-        payload = self._read(place.position, place.length)
-        return frame_record(parse_frame(payload, DEFAULT_LIMITS, digest=place.digest)[0], chain)
-
-    def _place(self, number: int) -> Place:
-        if number >= len(self._places):
-            raise BadDelta(f"The delta speaks of frame {number} of a bundle that has {len(self._places)}.")
-        return self._places[number]
 
     def block(self, number: int) -> bytes:
         """The rows of that frame as COPY text."""

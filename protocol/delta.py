@@ -154,7 +154,7 @@ class DeltaReader:
             return payload
         if what == SAME:
             number, chain = _SAME.unpack(payload)
-            return self._base.record(number, chain)
+            return frame_record(self._base.frame(number), chain)
         if what not in (LIKE, EDITED):
             raise BadDelta(f"The delta has a piece of the unknown kind {what}.")
         first, count, entry, rows, raw_length, codec, chain = _LIKE.unpack_from(payload)

@@ -154,12 +154,9 @@ def frame_record(frame: EncodedFrame, chain: bytes) -> bytes:
     return b"".join((prefix(Tag.FRAME, len(head) + len(frame.data)), head, frame.data))
 
 
-def parse_frame(
-    payload: bytes | memoryview, limits: Limits, *, digest: bytes | None = None
-) -> tuple[EncodedFrame, bytes]:
+def parse_frame(payload: bytes | memoryview, limits: Limits) -> tuple[EncodedFrame, bytes]:
     """The frame in ``payload`` and the chain's value that it states; the data is still packed.
 
-    ``digest`` is what the frame's is thought to be: then it is not made, and whoever uses the frame has to find out.
     Raises ``Malformed`` for what no writer makes and ``FrameTooLarge`` for a raw length over the limit.
     """
     value = unpack(payload, what="frame", error=Malformed, values=7, nesting=1)
@@ -173,7 +170,7 @@ def parse_frame(
         raise Malformed("A frame of the bundle does not have a digest and data.")
     if rows == 0:
         raise Malformed("A frame of the bundle has no rows.")
-    digest = digest or frame_digest(entry, rows, raw_length, Codec(codec), data)
+    digest = frame_digest(entry, rows, raw_length, Codec(codec), data)
     return EncodedFrame(entry, rows, raw_length, Codec(codec), data, digest), chain
 
 

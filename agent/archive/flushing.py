@@ -42,7 +42,11 @@ class Flusher:
         """Have all that was written on the disk. Raises ``OSError`` if that cannot be, or could not before."""
         self._settle()
         self._left = 0
-        sync_file(self._fd)
+        try:
+            sync_file(self._fd)
+        except OSError as error:
+            self._failure = error
+            raise
 
     def close(self) -> None:
         """Let go of the file, however it stands."""

@@ -16,7 +16,6 @@ from typing import TypeVar
 
 from agent.archive import files
 from agent.archive.errors import BadNameError, SpoolBusyError, SpoolError, SpoolIncompleteError, SpoolOverrunError
-from agent.archive.flushing import Flusher
 from agent.archive.folder import Archive
 from agent.archive.steps import Steps, to_the_end
 from agent.home import Home
@@ -26,6 +25,7 @@ T = TypeVar("T")
 
 PART = ".part"
 MEMORY = ".mark"
+SYNC_EVERY = 16 * 1024 * 1024  # bytes between two fsyncs
 BUFFER = 1024 * 1024
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
@@ -54,7 +54,7 @@ class Incoming:
         self._fd: int | None = None
         self._buffer: list[bytes] = []
         self._buffered = 0
-        self._flusher: Flusher | None = None
+        self._unsynced = 0
         self._steps = Steps()
 
     @property
@@ -206,17 +206,20 @@ class Incoming:
         except BaseException:
             os.close(fd)
             raise
-        self._fd, self._flusher = fd, Flusher(fd)
+        self._fd = fd
 
     def _append(self, data: bytes) -> None:
-        if self._fd is None or self._flusher is None:
+        if self._fd is None:
             raise SpoolError(f"Bundle {self.bundle_id} is closed.", "This is an error in Backroom: please report it.")
         files.write_all(self._fd, data)
-        self._flusher.wrote(len(data))
+        self._unsynced += len(data)
+        if self._unsynced >= SYNC_EVERY:
+            self._sync()
 
     def _sync(self) -> None:
-        if self._flusher is not None:
-            self._flusher.sync()
+        if self._fd is not None:
+            files.sync_file(self._fd)
+            self._unsynced = 0
 
     def _length(self) -> int:
         return os.fstat(self._fd).st_size if self._fd is not None else 0
@@ -224,9 +227,6 @@ class Incoming:
     def _close(self, *, remove: bool) -> None:
         if self._fd is None:
             return
-        if self._flusher is not None:
-            self._flusher.close()
-            self._flusher = None
         fd, self._fd = self._fd, None
         if remove:
             self._memory.unlink(missing_ok=True)

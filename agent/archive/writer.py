@@ -199,8 +199,8 @@ class Writer:
             self._flusher.close()
             self._flusher = None
         if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+            fd, self._fd = self._fd, None
+            os.close(fd)
 
     def _remove(self) -> None:
         self._close()

@@ -17,6 +17,7 @@ from typing import Any
 from agent.database.errors import DatabaseError, translating
 from agent.database.part_marks import Marking, Standings
 from agent.database.snapshot import Snapshot
+from agent.engine.begun import Begun
 from agent.engine.known import Earlier, Known, PartFrames
 from agent.engine.reading import Piece
 from agent.log import get_logger
@@ -42,13 +43,27 @@ def fitting(snapshot: Snapshot, earlier: Earlier | None, business: str, compress
     return earlier
 
 
-async def go_on(marking: Marking, connection: Any) -> None:
-    """Look by this connection at what nobody has looked at; where that cannot be, no backup is worse for it."""
+async def go_on(marking: Marking, connection: Any) -> bool:
+    """Look by this connection at what nobody has looked at; where that cannot be, no backup is worse for it. Whether
+    it could."""
     try:
         with translating("Marking the tables"):
             await marking.go_on(connection)
     except DatabaseError as error:
         log.info("the next backup will read everything", reason=str(error))
+        return False
+    return True
+
+
+async def decide(begun: Begun, connection: Any) -> bool:
+    """Decide by this connection how undecided tables are read; whether it could. The first one will, else."""
+    try:
+        with translating("Looking which rows are in"):
+            await begun.decide(connection)
+    except DatabaseError as error:
+        log.info("one connection reads alone", reason=str(error))
+        return False
+    return True
 
 
 def keep(earlier: Earlier, standings: Standings, begun: Mapping[str, Sequence[Piece]], part_pages: int) -> None:

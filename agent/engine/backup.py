@@ -13,10 +13,10 @@ from time import monotonic
 from typing import Any, Protocol
 
 from agent.database.pages import PAGES_TO_KNOW, PAGES_TO_READ, sizes
-from agent.database.part_marks import Marking
+from agent.database.part_marks import Marking, Standings
 from agent.database.readers import beside, export_snapshot
 from agent.database.snapshot import Snapshot, open_snapshot
-from agent.engine.again import fitting, go_on, keep, note
+from agent.engine.again import decide, fitting, go_on, keep, note
 from agent.engine.backup_file import BackupFile
 from agent.engine.backup_rows import begin_scope, check_gates, entries_of, fill_scope, pieces_of, tables_to_read
 from agent.engine.begun import Begun
@@ -147,35 +147,50 @@ async def _back_up(
         helper = None
         if size.bytes >= WORTH_A_READER:
             helper = beside(url, snapshot, await export_snapshot(snapshot), names, doing=doing)
-        standings = None
+        standings: Standings | None = None
+        looked = asyncio.Event()
+
+        def arrange() -> None:
+            """Have all pieces read that there are by now, but those that the earlier bundle holds."""
+            if base is not None and standings is not None:
+                keep(base, standings, begun.pieces, part_pages)
+            reading.plan(begun.in_order())
+
+        async def look_first(connection: Any) -> bool:
+            """What a second reader does before it reads, while the first looks for what comes along; whether it can."""
+            if base is not None:
+                if not await go_on(marking, connection):
+                    return False
+                await looked.wait()
+            if not await decide(begun, connection):
+                return False
+            arrange()
+            return True
+
         if base is not None:
-            decided = asyncio.Event()
             if helper is not None:
-                reading.help(helper, partial(_look_first, marking, begun, decided))
+                reading.help(helper, look_first)
             await marking.go_on(snapshot.connection)
             await marking.ended()
             standings = marking.standings()
             if standings is not None and standings.untouched(base.known.mark) == set(names):
                 return await _copy(snapshot, request, await _told(origin), base, open_sink, now(), progress, started)
-            if standings is not None:
-                keep(base, standings, begun.pieces, part_pages)
-            reading.plan(begun.in_order())
-            decided.set()
+            arrange()
+            looked.set()
         else:
-            reading.plan(begun.in_order())
+            arrange()
             if business is not None:
                 reading.afterwards(partial(go_on, marking))
             if helper is not None:
                 # It reads what is in whatever the walk finds, while that is looked for here.
-                reading.help(helper, begun.decide)
+                reading.help(helper, look_first)
         await fill_scope(snapshot, scope, request.kind)
         progress(Step("checking"))
         await check_gates(snapshot, scope, request.kind)
         await begun.decide(snapshot.connection)
-        if base is not None and standings is not None:
-            keep(base, standings, begun.pieces, part_pages)
+        arrange()
+        if standings is not None:
             scope.begun_rows |= standings.counted
-        reading.plan(begun.in_order())
         maker = await _told(origin)
         entries = await entries_of(snapshot, scope, names)
         if not any(entry.rows for entry in entries):
@@ -207,14 +222,6 @@ async def _back_up(
         if business is not None and standings is not None:
             known = note(snapshot, manifest, file.content, standings, written, part_pages)
     return _result(manifest, file, started, known)
-
-
-async def _look_first(marking: Marking, begun: Begun, decided: asyncio.Event, connection: Any) -> None:
-    """What a second reader does before it reads where there is an earlier bundle: which pieces are left to be read is
-    not clear before. The rest of that it finds out while the first looks for what comes along."""
-    await go_on(marking, connection)
-    await decided.wait()
-    await begun.decide(connection)
 
 
 @contextmanager

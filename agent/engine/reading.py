@@ -63,7 +63,7 @@ class Reading:
         self._waiting = 0
         self._bell = asyncio.Event()
         self._readers: set[asyncio.Task[None]] = set()
-        self._afterwards: Callable[[Any], Awaitable[None]] | None = None
+        self._afterwards: Callable[[Any], Awaitable[object]] | None = None
         self._failure: BaseException | None = None
         self._threads = ThreadPoolExecutor(2, "backup")
 
@@ -86,7 +86,7 @@ class Reading:
         self._pieces = pieces
         self._ring()
 
-    def afterwards(self, work: Callable[[Any], Awaitable[None]]) -> None:
+    def afterwards(self, work: Callable[[Any], Awaitable[object]]) -> None:
         """What each reader does with its connection when it finds no piece left, while others are on their way to the
         file. To be said before they begin.
         """
@@ -97,10 +97,10 @@ class Reading:
         self._start(self._read(connection, own=True))
 
     def help(
-        self, beside: AbstractAsyncContextManager[Any], before: Callable[[Any], Awaitable[None]] | None = None
+        self, beside: AbstractAsyncContextManager[Any], before: Callable[[Any], Awaitable[bool]] | None = None
     ) -> None:
-        """Read pieces that can be shared by this connection, too, if there is one, and when it has done what is to be
-        done ``before``."""
+        """Read pieces that can be shared by this connection, too, if there is one, and what is to be done ``before`` is
+        done by it and says that it can."""
         self._start(self._help(beside, before))
 
     async def rows(self, piece: Piece) -> AsyncGenerator[PackedBlock, None]:
@@ -141,12 +141,10 @@ class Reading:
         self._bell = asyncio.Event()
 
     async def _help(
-        self, beside: AbstractAsyncContextManager[Any], before: Callable[[Any], Awaitable[None]] | None
+        self, beside: AbstractAsyncContextManager[Any], before: Callable[[Any], Awaitable[bool]] | None
     ) -> None:
         async with beside as connection:
-            if connection is not None:
-                if before is not None:
-                    await before(connection)
+            if connection is not None and (before is None or await before(connection)):
                 await self._read(connection, own=False)
 
     def _next(self, *, own: bool) -> Piece | None:

@@ -1,7 +1,7 @@
 """Restoring a bundle: refuse, stage, plan, write, all in one transaction (DESIGN section 5).
 
-The caller has verified the bundle and decided to trust its source. Nothing is written before the whole bundle has
-been read to its seal, and nothing stays unless everything was written as planned.
+The caller has verified the bundle and decided to trust its source. Nothing is written before all that is used of it
+has been read again and found the same, and nothing stays unless everything was written as planned.
 """
 
 from __future__ import annotations
@@ -224,8 +224,7 @@ async def _restore(wanted: _Wanted, earlier: Earlier | None, *, may_load: bool) 
             )
         known = None
         if plan.totals.changes:
-            still = quiet(looked, await moment(connection), transaction.both)
-            known = await remember(connection, work, plan, earlier, still=still)
+            known = await remember(connection, work, plan, earlier, looked, transaction.both)
         progress(Step("committing"))
         await commit_surely(connection, wanted.url, transaction.id)
     return RestoreResult(plan, 0.0, sequences, undo, known)

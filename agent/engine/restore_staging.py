@@ -67,7 +67,7 @@ async def stage_entries(
     sieves: Mapping[int, Unpack] | None = None,
 ) -> Staged:
     """The selected entries in temporary tables, or in the live tables ``loaded`` (by name, with whether rows may be
-    written as old ones), once the whole bundle has been read to its seal.
+    written as old ones), once the bundle has been read to its seal, or what is new of it was found as it was verified.
 
     ``sieves`` unpack frames of their entries to the rows that may differ from those here. Memory stays within a few
     frames. Raises ``SchemaDrift`` with every problem of every table, and what ``source`` raises. After an error the

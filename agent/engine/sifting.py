@@ -5,11 +5,12 @@ Rows that the earlier bundle has, too, are unchanged where their tables still ho
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from agent.database.merge import Merge
 from agent.database.merge_write import by_table
+from agent.database.moments import Moment, moment, quiet
 from agent.database.transaction import Connection
 from agent.database.untouched import Rows, has_triggers, mark_tables, untouched
 from agent.engine.apply_work import Work
@@ -139,12 +140,17 @@ def still_holds(work: Work, known: Known) -> bool:
 
 
 async def remember(
-    connection: Connection, work: Work, plan: RestorePlan, earlier: Earlier | None, *, still: bool
+    connection: Connection,
+    work: Work,
+    plan: RestorePlan,
+    earlier: Earlier | None,
+    looked: Moment,
+    own: Collection[int],
 ) -> Known | None:
     """What is to be known of the tables that hold the bundle's rows, now that all is written; before the commit.
 
-    ``still`` is whether the database is, but for what was written here, as it was when the ``earlier`` mark was held
-    against it. None where nothing was written to these tables: later nothing would show that the mark is of this
+    ``looked`` is the moment in which the ``earlier`` mark was held against them, ``own`` are the transactions that were
+    begun here since. None where nothing was written to these tables: later nothing would show that the mark is of this
     database. Nor where triggers may have written other rows than those of the bundle.
     """
     names = all_here(work, plan)
@@ -156,14 +162,15 @@ async def remember(
     loose = {work.manifest.tables[index].table for index in work.known}
     if earlier is not None:
         # Tables of which rows were staged are held, and were as the earlier mark says; the others, if nobody came by.
-        before = earlier.known.mark
+        before, still = earlier.known.mark, quiet(looked, await moment(connection), own)
         for name in work.sifted.keys() if still else work.sifted.keys() - loose:
             done = plan.tables[name]
             counted[name] = Rows(before.tables[name][1] + done.insert, done.insert + done.update, before)
     mark = await mark_tables(connection, [work.schema.tables[name] for name in names], counted)
     if not any(own for _, _, own in mark.tables.values()):
         return None
-    if earlier is not None and not still:
+    # Whoever ends after the mark was at work when it was made, and is seen by it; whoever ended before it is seen here.
+    if earlier is not None and not quiet(looked, await moment(connection), own):
         # Tables of which nothing was staged are held by nobody: they are as the mark says, and as the bundle says, if
         # even now nobody has touched them.
         tables = [work.schema.tables[name] for name in sorted(loose)]

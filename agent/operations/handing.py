@@ -14,6 +14,7 @@ from agent.archive.records import DONE, FAILED, INTERRUPTED, REFUSED, TransferRe
 from agent.database.businesses import Business
 from agent.engine.progress import BYTES, Progress, Step
 from agent.growing import Growing
+from agent.log import get_logger
 from agent.operations.deltas import sent_before
 from agent.operations.errors import OperationError
 from agent.operations.requests import WAITS
@@ -26,6 +27,8 @@ from protocol.manifest import Kind
 if TYPE_CHECKING:
     from agent.operations.network import Network
     from agent.peers.push import Pushed, Tell
+
+log = get_logger(__name__)
 
 SentMode = Literal["newer", "bundle", "store"]
 NOTE_SECONDS = 2.0
@@ -116,10 +119,12 @@ async def opening_network(workspace: Workspace) -> AsyncIterator[Awaitable[Netwo
             async with loaded.network(workspace) as net:
                 opened.set_result(net)
                 await over.wait()
-        except Exception as error:
+        except BaseException as error:
             if opened.done():
                 raise
-            opened.set_exception(error)
+            opened.set_exception(error if isinstance(error, Exception) else asyncio.CancelledError())
+            if not isinstance(error, Exception):
+                raise
 
     keeping = asyncio.create_task(keep())
     try:
@@ -129,7 +134,9 @@ async def opening_network(workspace: Workspace) -> AsyncIterator[Awaitable[Netwo
         opened.cancel()
         if opened.cancelled():
             keeping.cancel()  # nobody waits any more: it may not be open yet
-        await asyncio.gather(keeping, opened, return_exceptions=True)
+        ended, _ = await asyncio.gather(keeping, opened, return_exceptions=True)
+        if isinstance(ended, Exception):
+            log.warning("the network was not closed well", reason=str(ended))
 
 
 async def hand_over(

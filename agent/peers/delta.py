@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from agent.reading import Opener, plainly, reading_earlier
+from agent.reading import Opener, Unreadable, plainly, reading_earlier
 from protocol.base import Base, Read, records
 from protocol.delta import DeltaWriter, literal
+from protocol.errors import BadDelta
 from protocol.places import Packed
 
 # Frames that are the same are told in a few bytes, of which those of several travel together: each piece has its price.
@@ -35,7 +36,7 @@ class BaseFile:
         with reading_earlier():
             file = self.opener(self.path)
             try:
-                return file, Base(_reading(file), self.places())
+                return file, Base(_reading_base(file), self.places())
             except BaseException:
                 file.close()
                 raise
@@ -67,3 +68,17 @@ def _reading(file: BinaryIO) -> Read:
         return file.read(size)
 
     return read
+
+
+def _reading_base(file: BinaryIO) -> Read:
+    """The same of an earlier bundle: what its disk or its seal says is the base's fault, wherever it comes up."""
+    read = _reading(file)
+
+    def reading(position: int, size: int) -> bytes:
+        try:
+            with reading_earlier():
+                return read(position, size)
+        except Unreadable as error:
+            raise BadDelta(f"The earlier bundle cannot be read any more: {error}") from error
+
+    return reading

@@ -132,6 +132,9 @@ class Discovery:
         except Exception as error:  # zeroconf raises OSError, RuntimeError and its own errors here
             await self._shut()
             raise DiscoveryError(f"Looking for laptops by mDNS does not work here: {error}.") from error
+        except BaseException:
+            await self._shut()
+            raise
         self._zeroconf.zeroconf.async_add_listener(self._ears, None)
         self._browse()
 

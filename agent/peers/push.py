@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeVar
@@ -272,16 +273,13 @@ class Push:
         """Send the bytes from ``offset`` on, or the delta that tells them; ``base`` is closed here. Of ``guessed`` size
         are those that a bundle has when it is complete, but fewer than that.
         """
-        file = await self._in_thread(self._opener, self._path)
         headers = {http.OFFSET_HEADER: str(offset), "Content-Type": http.DELTA_TYPE if base else http.UPLOAD_TYPE}
         if base is None and not guessed:
             headers["Content-Length"] = str(size - offset)
         moved = [asyncio.get_running_loop().time()]
         self._meter.note(offset)
 
-        parts = self._plain(file, offset) if base is None else self._delta(file, base[1], offset)
-
-        async def body() -> AsyncIterator[bytes]:
+        async def body(parts: Iterator[tuple[bytes, int]]) -> AsyncIterator[bytes]:
             while (part := await self._in_thread(next, parts, None)) is not None:
                 data, position = part
                 if guessed and position >= size:
@@ -293,17 +291,18 @@ class Push:
                 self._meter.note(position)
                 self._tell("sending", position, size, self._meter.words(size))
 
-        async def send() -> None:
-            async with link.request("PATCH", f"/v1/uploads/{transfer}", data=body(), headers=headers):
+        async def send(file: BinaryIO) -> None:
+            parts = self._plain(file, offset) if base is None else self._delta(file, base[1], offset)
+            async with link.request("PATCH", f"/v1/uploads/{transfer}", data=body(parts), headers=headers):
                 pass
 
-        self._tell("sending", offset, size, "")
-        try:
-            await self._watched(link, asyncio.create_task(send()), moved)
-        finally:
-            await asyncio.to_thread(file.close)
+        async with AsyncExitStack() as opened:
             if base is not None:
-                await asyncio.to_thread(base[0].close)
+                opened.push_async_callback(asyncio.to_thread, base[0].close)
+            self._tell("sending", offset, size, "")
+            file = await self._in_thread(self._opener, self._path)
+            opened.push_async_callback(asyncio.to_thread, file.close)
+            await self._watched(link, asyncio.create_task(send(file)), moved)
 
     def _delta(self, file: BinaryIO, base: Base, offset: int) -> Iterator[tuple[bytes, int]]:
         """The same told by what it has in common with the base, as long as that can be read; then as it is."""

@@ -14,7 +14,7 @@ import pytest
 from agent.database import staging
 from agent.database import untouched as untouched_module
 from agent.engine import restore as restore_module
-from agent.engine import restore_staging
+from agent.engine import restore_staging, sifting
 from agent.engine.bundle_file import VerifiedBundle
 from agent.engine.known import Earlier, Known
 from agent.engine.plan import RestoreResult
@@ -231,6 +231,30 @@ async def test_what_is_touched_before_tables_are_held_is_looked_at(
     lost = 1 if "DELETE" in statement else 0
     assert (result.plan.tables["sales"].update, result.plan.tables["sales"].insert) == (1, lost)
     assert await pushed.there.value("SELECT count(*) FROM sales") == 600
+
+
+async def test_who_commits_just_before_the_mark_is_seen(
+    undisturbed: None, pushed: Pushes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older transaction writes to a table of which nothing is staged, and ends after all was found quiet."""
+    mark_tables = sifting.mark_tables
+    async with pushed.there.database.connect() as other:
+        await other.execute("BEGIN; UPDATE lines SET body = 'mine' WHERE id = 'l3'")
+
+        async def late(*arguments: Any) -> Any:
+            await other.execute("COMMIT")
+            return await mark_tables(*arguments)
+
+        await pushed.here.execute("UPDATE sales SET total = 5, \"updatedAt\" = '2026-02-02' WHERE id = 's1'")
+        bundle = await pushed.here.bundle(Kind.BUSINESS, "b1")
+        monkeypatch.setattr(sifting, "mark_tables", late)
+        result = await pushed.there.restore(bundle, earlier=pushed.earlier)
+    monkeypatch.setattr(sifting, "mark_tables", mark_tables)
+    assert result.plan.totals.update == 1
+    assert result.known is not None
+    assert set(result.known.tables) == {"sales", "businesses"}
+    pushed.earlier = pushed.known(result.known, bundle)
+    assert (await pushed.push()).plan.tables["lines"].update == 1
 
 
 async def test_whole_tables_are_looked_at_once(

@@ -63,7 +63,7 @@ async def as_pushed(
     arrived, path = receiver.arrived, receiver.part.path
     assert arrived is not None
     assert path.read_bytes() == whole
-    return VerifiedBundle(path, bundle.manifest, arrived.seal, arrived.signer, len(whole)), news
+    return VerifiedBundle(path, bundle.manifest, arrived.seal, arrived.signer, len(whole), places=arrived.places), news
 
 
 def _open(bundle: VerifiedBundle) -> BaseFile:
