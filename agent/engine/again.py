@@ -11,7 +11,7 @@ bundle that still stand as they did, as long as each of their rows tells by itse
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
 from agent.database.errors import DatabaseError, translating
@@ -44,24 +44,23 @@ def fitting(snapshot: Snapshot, earlier: Earlier | None, business: str, compress
 
 
 async def go_on(marking: Marking, connection: Any) -> bool:
-    """Look by this connection at what nobody has looked at; where that cannot be, no backup is worse for it. Whether
-    it could."""
-    try:
-        with translating("Marking the tables"):
-            await marking.go_on(connection)
-    except DatabaseError as error:
-        log.info("the next backup will read everything", reason=str(error))
-        return False
-    return True
+    """Look by this connection at what nobody has looked at; whether it could. Where it could not, the next backup reads
+    everything."""
+    return await _could("Marking the tables", marking.go_on(connection))
 
 
 async def decide(begun: Begun, connection: Any) -> bool:
-    """Decide by this connection how undecided tables are read; whether it could. The first one will, else."""
+    """Decide by this connection how undecided tables are read; whether it could. Where it could not, another has to."""
+    return await _could("Looking which rows are in", begun.decide(connection))
+
+
+async def _could(doing: str, work: Awaitable[None]) -> bool:
+    """Do work without which no backup is worse."""
     try:
-        with translating("Looking which rows are in"):
-            await begun.decide(connection)
+        with translating(doing):
+            await work
     except DatabaseError as error:
-        log.info("one connection reads alone", reason=str(error))
+        log.info("a backup goes on without", doing=doing, reason=str(error))
         return False
     return True
 

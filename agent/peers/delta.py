@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from agent.log import get_logger
 from agent.reading import Opener, Unreadable, plainly, reading_earlier
 from protocol.base import Base, Read, records
 from protocol.delta import DeltaWriter, literal
-from protocol.errors import BadDelta
+from protocol.errors import BadDelta, ProtocolError
 from protocol.places import Packed
+
+log = get_logger(__name__)
 
 # Frames that are the same are told in a few bytes, of which those of several travel together: each piece has its price.
 _SHORT_BYTES, _TOGETHER = 256, 16
@@ -60,6 +63,19 @@ def pieces(file: BinaryIO, base: Base, offset: int) -> Iterator[tuple[bytes, int
             yield literal(whole[offset - position :]), end
     if short:
         yield b"".join(short), end
+
+
+def pieces_while_readable(
+    file: BinaryIO, base: Base, offset: int, plain: Callable[[int], Iterator[tuple[bytes, int]]]
+) -> Iterator[tuple[bytes, int]]:
+    """The same as long as the base can be read; from there on the bytes themselves, as ``plain`` gives them."""
+    reached = offset
+    try:
+        for data, reached in pieces(file, base, offset):
+            yield data, reached
+    except ProtocolError as error:
+        log.info("no delta any more", reason=str(error))
+        yield from ((literal(data), position) for data, position in plain(reached))
 
 
 def _reading(file: BinaryIO) -> Read:

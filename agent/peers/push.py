@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeVar
 
 from agent.growing import Growing, Unfinished
 from agent.log import get_logger
 from agent.peers import http
-from agent.peers.delta import BaseFile, pieces
+from agent.peers.delta import BaseFile, pieces_while_readable
 from agent.peers.directory import Directory
 from agent.peers.errors import BadAnswer, Interrupted, PeerError, Refused
 from agent.peers.link import Link
@@ -23,8 +24,8 @@ from agent.reading import Opener, Unreadable, plainly, size_of
 from certs.errors import TrustError
 from certs.identity import verify_signature
 from protocol.base import Base
-from protocol.delta import TELLING, literal
-from protocol.errors import MessageError, ProtocolError
+from protocol.delta import TELLING
+from protocol.errors import MessageError
 from protocol.manifest import Manifest
 from protocol.messages import MAX_BASES, Offer, OfferAnswer, Problem, Progress, Receipt, SignedReceipt
 from protocol.reader import BundleReader
@@ -292,7 +293,8 @@ class Push:
                 self._tell("sending", position, size, self._meter.words(size))
 
         async def send(file: BinaryIO) -> None:
-            parts = self._plain(file, offset) if base is None else self._delta(file, base[1], offset)
+            plain = partial(self._plain, file)
+            parts = plain(offset) if base is None else pieces_while_readable(file, base[1], offset, plain)
             async with link.request("PATCH", f"/v1/uploads/{transfer}", data=body(parts), headers=headers):
                 pass
 
@@ -303,18 +305,6 @@ class Push:
             file = await self._in_thread(self._opener, self._path)
             opened.push_async_callback(asyncio.to_thread, file.close)
             await self._watched(link, asyncio.create_task(send(file)), moved)
-
-    def _delta(self, file: BinaryIO, base: Base, offset: int) -> Iterator[tuple[bytes, int]]:
-        """The same told by what it has in common with the base, as long as that can be read; then as it is."""
-        reached = offset
-        try:
-            for data, reached in pieces(file, base, offset):
-                yield data, reached
-        except Unfinished:
-            raise
-        except (ProtocolError, OSError) as error:
-            log.info("no delta any more", reason=str(error))
-            yield from ((literal(data), position) for data, position in self._plain(file, reached))
 
     def _plain(self, file: BinaryIO, offset: int) -> Iterator[tuple[bytes, int]]:
         """The bytes themselves, each piece with where in the bundle it ends. Blocking."""
