@@ -142,8 +142,9 @@ async def _back_up(
         base = fitting(snapshot, earlier, business.id, request.compress) if business is not None else None
         size = await sizes(snapshot.connection, snapshot.schema, names)
         begun = Begun(snapshot, scope, names, size.pages, part_pages)
-        earlier_mark = base.known.mark if base is not None else None
-        marking = Marking(snapshot.schema, names, size.pages, part_pages, begun.conditions, earlier_mark)
+        # With an earlier bundle the parts are looked at before the rows are counted, else when all has been read.
+        asked, mark = ({}, None) if base is None else (begun.conditions, base.known.mark)
+        marking = Marking(snapshot.schema, names, size.pages, part_pages, asked, mark)
         helper = None
         if size.bytes >= WORTH_A_READER:
             helper = beside(url, snapshot, await export_snapshot(snapshot), names, doing=doing)

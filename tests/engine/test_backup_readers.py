@@ -23,6 +23,7 @@ from agent.engine import backup as making
 from agent.engine import reading
 from agent.engine.backup import BackupRequest
 from agent.engine.backup_rows import fill_scope
+from agent.engine.begun import Begun
 from agent.engine.errors import GateFailed
 from agent.tables.catalogue import load_catalogue
 from protocol.frames import EncodedFrame
@@ -242,6 +243,28 @@ async def test_a_reader_that_dies(shop: Database, monkeypatch: pytest.MonkeyPatc
 
     with pytest.raises(ConnectionLost, match=r"The backup of table .* stopped: the connection to the database"):
         await acted_on(shop, monkeypatch, kill)
+
+
+async def test_a_second_reader_that_dies_before_it_reads_is_done_without(
+    shop: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It finds out how a table is to be read, and its connection breaks then: the first one does that, and all else."""
+    request = BackupRequest(Kind.BUSINESS, "b1")
+    expected = await made(shop.dsn, request)
+    all_in, died = Begun._all_in, []
+
+    async def dying(begun: Begun, connection: Any, name: str) -> bool:
+        if not died:
+            process = await connection.fetchval("SELECT pg_backend_pid()")
+            died.append(await connection.fetchval("SELECT current_setting('application_name')"))
+            async with shop.connect(admin=True) as other:
+                await other.execute("SELECT pg_terminate_backend($1, 5000)", process)
+        return await all_in(begun, connection, name)
+
+    monkeypatch.setattr(Begun, "_all_in", dying)
+    assert await made(shop.dsn, request) == expected
+    assert len(died) == 1
+    assert died[0].endswith("second reader")
 
 
 async def test_cancelled_while_both_read(shop: Database, monkeypatch: pytest.MonkeyPatch) -> None:
