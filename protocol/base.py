@@ -114,10 +114,6 @@ class Base:
         start = bisect_left(self._places, entry, key=lambda place: place.entry)
         return start, bisect_left(self._places, entry + 1, key=lambda place: place.entry)
 
-    def entry(self, number: int) -> int:
-        """Of which entry that frame is."""
-        return self._places[number].entry
-
     def raw_length(self, number: int) -> int:
         """How long the rows of that frame are, in bytes."""
         return self._places[number].raw_length

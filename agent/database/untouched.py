@@ -133,9 +133,9 @@ async def mark_tables(
 ) -> Mark:
     """Mark these tables as they are for a transaction that has written what it writes.
 
-    Those ``counted``, to which nobody else can have written meanwhile, are not looked at where it is clear without that
-    how they stand. A table that somebody has written to while another transaction was still open is left out: which of
-    its rows are older than the mark could not be told.
+    Those ``counted`` are not looked at where it is clear without that how they stand: nobody else can have written to
+    them meanwhile, or the caller finds out who did. A table that somebody has written to while another transaction was
+    still open is left out: which of its rows are older than the mark could not be told.
     """
     server = await server_of(connection)
     own = int(await connection.fetchval("SELECT pg_current_xact_id()::text"))

@@ -159,11 +159,10 @@ async def remember(
         return None
     loaded = [merge.stage for merge in work.merges if merge.stage.loaded]
     counted = {stage.table.name: Rows(work.staged_rows(stage.index), work.staged_rows(stage.index)) for stage in loaded}
-    loose = {work.manifest.tables[index].table for index in work.known}
     if earlier is not None:
-        # Tables of which rows were staged are held, and were as the earlier mark says; the others, if nobody came by.
-        before, still = earlier.known.mark, quiet(looked, await moment(connection), own)
-        for name in work.sifted.keys() if still else work.sifted.keys() - loose:
+        # They were as the earlier mark says; whether those still are that nobody holds is asked below.
+        before = earlier.known.mark
+        for name in work.sifted:
             done = plan.tables[name]
             counted[name] = Rows(before.tables[name][1] + done.insert, done.insert + done.update, before)
     mark = await mark_tables(connection, [work.schema.tables[name] for name in names], counted)
@@ -173,6 +172,7 @@ async def remember(
     if earlier is not None and not quiet(looked, await moment(connection), own):
         # Tables of which nothing was staged are held by nobody: they are as the mark says, and as the bundle says, if
         # even now nobody has touched them.
+        loose = {work.manifest.tables[index].table for index in work.known}
         tables = [work.schema.tables[name] for name in sorted(loose)]
         same = await untouched(connection, earlier.known.mark, tables, again=True)
         mark = replace(mark, tables={name: mark.tables[name] for name in mark.tables if name not in loose - same})

@@ -145,8 +145,8 @@ async def make_backup(
     )
     if request.business is not None and output is None:
         await keep_places(workspace.home, record.id, result.places)
-    if result.known is not None and request.business is not None and output is None:
-        await remember(workspace, Of.MADE, request.business, result.known)
+        if result.known is not None:
+            await remember(workspace, Of.MADE, request.business, result.known)
     return BackupMade(sink.path, record, result)
 
 
