@@ -114,6 +114,10 @@ class Base:
         start = bisect_left(self._places, entry, key=lambda place: place.entry)
         return start, bisect_left(self._places, entry + 1, key=lambda place: place.entry)
 
+    def rows(self, number: int) -> int:
+        """How many rows that frame has."""
+        return self._places[number].rows
+
     def raw_length(self, number: int) -> int:
         """How long the rows of that frame are, in bytes."""
         return self._places[number].raw_length
@@ -143,6 +147,11 @@ class Matcher:
             self._start(entry)
             self._at = number
         return number
+
+    def near(self, entry: int) -> range:
+        """The numbers of the next frames of the base that may hold rows of that entry."""
+        self._start(entry)
+        return range(self._at, min(self._at + _AHEAD, self._end))
 
     def stands(self, entry: int, first: int, count: int) -> bool:
         """Whether these frames of the base are of that entry; the next frame is looked for from there on."""

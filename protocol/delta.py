@@ -1,8 +1,9 @@
 """Deltas: a bundle told by what it has in common with an earlier one (PEER.md, "Deltas"). Does no I/O of its own.
 
 Both sides hold the earlier bundle, the *base*. A frame that is in the base is named; one that has most rows of some of
-its frames travels as edits of these, or as a zstandard frame with those as its prefix. The reader gets the very bytes
-of the new bundle back, so its chain and seal say whether that worked: a delta is never trusted.
+its frames travels as edits of these, or as a zstandard frame with those as its prefix; of one that leaves rows out of a
+block of the base it is told which. The reader gets the very bytes of the new bundle back, so its chain and seal say
+whether that worked: a delta is never trusted.
 """
 
 from __future__ import annotations
@@ -14,20 +15,34 @@ from dataclasses import dataclass, field
 import zstandard
 
 from protocol.base import PREFIX_BYTES, Base, Matcher
+from protocol.cuts import covers, pack_cuts, unpack_cuts
 from protocol.edits import Edits, find_edits
 from protocol.errors import BadDelta, BundleError
-from protocol.frames import PACKING, Codec, decode_block, encode_frame, frame_record, parse_frame
+from protocol.frames import (
+    PACKING,
+    Codec,
+    EncodedFrame,
+    as_frame,
+    check_data,
+    cut_block,
+    decode_block,
+    encode_frame,
+    frame_record,
+    packed_block,
+    parse_frame,
+)
 from protocol.limits import DEFAULT_LIMITS
 from protocol.manifest import Manifest
 from protocol.records import PREFIX_SIZE, Tag
 
-TELLING = f"{PACKING}, edits"
+TELLING = f"{PACKING}, edits, cuts"
 """How this library tells deltas: sides with the same text understand each other's."""
-LITERAL, SAME, LIKE, EDITED = range(4)
+LITERAL, SAME, LIKE, EDITED, CUT = range(5)
 LITERAL_BYTES = 1 << 20
 _PIECE = struct.Struct(">BI")
 _SAME = struct.Struct(">I32s")
 _LIKE = struct.Struct(">IHIIIB32s")
+_CUT = struct.Struct(">III32s")
 _STRETCH = struct.Struct(">II")
 _COUNT = struct.Struct(">I")
 _NEW = (1 << 32) - 1
@@ -53,7 +68,7 @@ assert PREFIX_BYTES < 1 << _WINDOW_LOG
 class News:
     """What frames of a bundle have that the base, whose rows have the digest ``content`` (:attr:`Base.content`), lacks:
     by their digest the first frame of the base that they were told by, how many, and the rows that these do not have.
-    Of edited frames alone, and no more than is cheap to hold.
+    Of edited and cut frames alone, and no more than is cheap to hold.
     """
 
     content: str
@@ -81,7 +96,7 @@ class DeltaWriter:
             self._matcher.meet(Manifest.decode(whole[PREFIX_SIZE:]))
         elif tag is Tag.FRAME:
             frame, _ = parse_frame(memoryview(whole)[PREFIX_SIZE:], DEFAULT_LIMITS)
-            if self._matcher.same(frame.entry, frame.digest) is None:
+            if self._matcher.same(frame.entry, frame.digest) is None and self._cut_from(frame) is None:
                 self._matcher.alike(frame.entry, decode_block(frame))
 
     def record(self, tag: Tag, whole: bytes) -> bytes:
@@ -93,6 +108,12 @@ class DeltaWriter:
         number = self._matcher.same(frame.entry, frame.digest)
         if number is not None:
             return _piece(SAME, _SAME.pack(number, chain))
+        if frame.codec is Codec.CUT:
+            number = self._cut_from(frame)
+            if number is None:
+                return literal(whole)
+            cuts, _ = packed_block(frame)
+            return _piece(CUT, _CUT.pack(number, frame.entry, frame.rows, chain) + pack_cuts(cuts))
         block = decode_block(frame)
         first, count = self._matcher.alike(frame.entry, block)
         if count:
@@ -105,6 +126,18 @@ class DeltaWriter:
             if len(head) + len(told) < len(whole):
                 return _piece(what, head + told)
         return literal(whole)
+
+    def _cut_from(self, frame: EncodedFrame) -> int | None:
+        """The next frame of the base that has the same packed block, of which this one leaves rows out."""
+        if frame.codec is not Codec.CUT:
+            return None
+        _, packed = packed_block(frame)
+        for number in self._matcher.near(frame.entry):
+            other = self._base.frame(number)
+            if other.codec is not Codec.NONE and packed_block(other)[1] == packed:
+                self._matcher.stands(frame.entry, number, 1)
+                return number
+        return None
 
 
 class DeltaReader:
@@ -155,6 +188,8 @@ class DeltaReader:
         if what == SAME:
             number, chain = _SAME.unpack(payload)
             return frame_record(self._base.frame(number), chain)
+        if what == CUT:
+            return self._read_cut(payload)
         if what not in (LIKE, EDITED):
             raise BadDelta(f"The delta has a piece of the unknown kind {what}.")
         first, count, entry, rows, raw_length, codec, chain = _LIKE.unpack_from(payload)
@@ -171,6 +206,18 @@ class DeltaReader:
         frame = encode_frame(entry, rows, block, compress=codec == Codec.ZSTD)
         if edits is not None and self._news is not None:
             self._news.add(frame.digest, first, count, edits.rows)
+        return frame_record(frame, chain)
+
+    def _read_cut(self, payload: bytes) -> bytes:
+        number, entry, rows, chain = _CUT.unpack_from(payload)
+        cuts, end = unpack_cuts(payload[_CUT.size :])
+        before = self._base.frame(number)
+        if before.codec is Codec.NONE or len(payload) != _CUT.size + end:
+            raise BadDelta("The delta leaves rows out of a frame that is not packed, or does not say which.")
+        frame = as_frame(entry, cut_block(before, cuts, rows))
+        check_data(frame, DEFAULT_LIMITS)
+        if self._news is not None and covers(cuts, packed_block(before)[0]):
+            self._news.add(frame.digest, number, 1, b"")
         return frame_record(frame, chain)
 
 

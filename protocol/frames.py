@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import struct
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
 import zstandard
 
 from protocol.canonical import Value, pack, unpack
+from protocol.cuts import Cut, apply_cuts, cut_bytes, pack_cuts, unpack_cuts
 from protocol.errors import DecompressionBomb, FrameDamaged, FrameTooLarge, Malformed, WrongRowCount
 from protocol.limits import DEFAULT_LIMITS, Limits
 from protocol.records import Tag, prefix
@@ -35,6 +37,7 @@ class Codec(IntEnum):
 
     NONE = 0
     ZSTD = 1
+    CUT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,19 +113,48 @@ def as_frame(entry: int, packed: PackedBlock) -> EncodedFrame:
     return EncodedFrame(entry, packed.rows, packed.raw_length, packed.codec, packed.data, digest)
 
 
+def cut_block(frame: EncodedFrame, cuts: Sequence[Cut], rows: int) -> PackedBlock:
+    """The block that the data of a packed frame holds without ``cuts``, of which ``rows`` rows are left.
+
+    The cuts are of all of that block, those that the frame leaves out already included, and in order.
+    """
+    _, packed = packed_block(frame)
+    whole = zstandard.get_frame_parameters(packed).content_size
+    return PackedBlock(rows, whole - cut_bytes(cuts), Codec.CUT, b"".join((pack_cuts(cuts), packed)))
+
+
+def packed_block(frame: EncodedFrame) -> tuple[tuple[Cut, ...], bytes]:
+    """What a frame leaves out of the block in its data, and that block as it is packed. Raises ``Malformed``."""
+    if frame.codec is not Codec.CUT:
+        return (), frame.data
+    cuts, end = unpack_cuts(frame.data)
+    return cuts, frame.data[end:]
+
+
+def whole_block(frame: EncodedFrame, limits: Limits = DEFAULT_LIMITS) -> tuple[bytes, tuple[Cut, ...]]:
+    """The block that the data of ``frame`` holds, and what the frame leaves out of it. Never takes more memory than the
+    limits allow. Raises what :func:`decode_block` does.
+    """
+    check_data(frame, limits)
+    if frame.codec is Codec.NONE:
+        return frame.data, ()
+    cuts, packed = packed_block(frame)
+    try:
+        block = zstandard.ZstdDecompressor().decompress(packed, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise FrameDamaged(f"The rows of a frame cannot be unpacked: {error}.") from None
+    return block, cuts
+
+
 def decode_block(frame: EncodedFrame, limits: Limits = DEFAULT_LIMITS) -> bytes:
     """The rows of ``frame`` as COPY text, of exactly the declared length and number of rows.
 
     Never takes more memory than the declared length and the limits allow. Raises ``FrameTooLarge``,
     ``DecompressionBomb``, ``FrameDamaged`` or ``WrongRowCount``.
     """
-    check_data(frame, limits)
-    block = frame.data
-    if frame.codec is Codec.ZSTD:
-        try:
-            block = zstandard.ZstdDecompressor().decompress(frame.data, allow_extra_data=False)
-        except zstandard.ZstdError as error:
-            raise FrameDamaged(f"The rows of a frame cannot be unpacked: {error}.") from None
+    block, cuts = whole_block(frame, limits)
+    if cuts:
+        block = apply_cuts(block, cuts)
     if len(block) != frame.raw_length:
         raise DecompressionBomb(f"A frame says {frame.raw_length} bytes but unpacks to {len(block)}.")
     _whole_rows(block, frame.rows)
@@ -179,21 +211,25 @@ def check_data(frame: EncodedFrame, limits: Limits) -> None:
 
     Looks at the first bytes of the data alone, so that a bomb is refused when it arrives.
     """
-    if max(frame.raw_length, len(frame.data)) > limits.frame_raw_bytes:
-        raise FrameTooLarge(f"A frame unpacks to {frame.raw_length} bytes; {limits.frame_raw_bytes} are allowed.")
+    cuts, packed = packed_block(frame)
+    length = frame.raw_length + cut_bytes(cuts)
+    if max(length, len(frame.data)) > limits.frame_raw_bytes:
+        raise FrameTooLarge(f"A frame unpacks to {length} bytes; {limits.frame_raw_bytes} are allowed.")
     if frame.codec is Codec.NONE:
         if len(frame.data) != frame.raw_length:
             raise Malformed(f"A frame says {frame.raw_length} bytes but holds {len(frame.data)}.")
         return
-    if len(frame.data) >= frame.raw_length:
+    if cuts and (length > 2 * frame.raw_length or sum(cuts[-1]) > length):
+        raise Malformed("A frame leaves out more rows than it has, or other ones than its block has.")
+    if len(packed) >= length:
         raise Malformed("A frame is compressed although that does not make it shorter.")
     try:
-        found = zstandard.get_frame_parameters(frame.data)
+        found = zstandard.get_frame_parameters(packed)
     except zstandard.ZstdError:
         raise FrameDamaged("The data of a frame is not zstandard.") from None
-    if found.content_size != frame.raw_length:
-        raise DecompressionBomb(f"A frame says {frame.raw_length} bytes, but its data does not.")
-    if found.window_size > max(limits.window_bytes, frame.raw_length) or found.dict_id:
+    if found.content_size != length:
+        raise DecompressionBomb(f"A frame says {length} bytes, but its data does not.")
+    if found.window_size > max(limits.window_bytes, length) or found.dict_id:
         raise DecompressionBomb("A frame needs more memory or another dictionary to unpack than is allowed.")
 
 

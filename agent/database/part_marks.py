@@ -1,6 +1,6 @@
 """How the tables of a backup stand in its snapshot, part by part, told as :mod:`agent.database.untouched` does.
 
-One look at each part, which counts its rows and tells the age of the youngest, answers both what is still as an earlier
+One look at each part, which counts its rows and those of them that are old, answers both what is still as an earlier
 mark says and what a later backup needs to know. A part is as it was if its table has not been written anew to other
 files (rows would be on other pages), and it has as many rows as then and none that a transaction wrote that had not
 ended at the mark: the rows that it has were there then, on the same pages, so that they are all that it had. Rows of a
@@ -24,16 +24,30 @@ from agent.tables.schema import Schema, Table
 _TABLES_AT_ONCE = 40
 _PAGES_AT_ONCE = 4096
 _XID = 1 << 32
+_ALL = {None: "NULL::bigint", "true": "count(*)"}
+_COUNTED = ("rows", "old", "met", "old_met")
+
+
+def young(mark: Mark, alias: str) -> str:
+    """SQL: the condition that the row ``alias`` is not old by that mark, which must be believed."""
+    return f"age({alias}.xmin) <= (SELECT age('{mark.oldest % _XID}'::xid))"
 
 
 @dataclass(frozen=True, slots=True)
 class PartRows:
-    """The rows of a part: how many, whether all were written by transactions that had ended at the earlier mark, and
-    how many of them meet the condition that was asked for."""
+    """The rows of a part: how many, and how many of them are old, written by transactions that had ended at the earlier
+    mark (None: nothing can be told by it); and how many of all, and of the old ones, meet the condition that was asked
+    for (all of them, where none was)."""
 
     rows: int
-    before: bool
+    old: int | None
     met: int | None = None
+    old_met: int | None = None
+
+    @property
+    def before(self) -> bool:
+        """Whether all are old."""
+        return self.old == self.rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +137,9 @@ class Marking:
         try:
             while self._left:
                 question = self._left.popleft()
-                for place, rows, youngest, met in await self._answers(connection, question, aged=marked is not None):
-                    before = marked is not None and (youngest is None or youngest > marked)
+                for place, *counted in await self._answers(connection, question, marked):
                     table, number, _ = question[place]
-                    self._found[table.name, number] = PartRows(rows, before, met)
+                    self._found[table.name, number] = PartRows(*counted)
         finally:
             self._asked -= 1
             if not self._asked:
@@ -163,24 +176,26 @@ class Marking:
         if several:
             yield several
 
-    def _looked(self, table: Table, *, aged: bool) -> str:
-        """What is asked of rows of a table."""
+    def _looked(self, table: Table, marked: int | None) -> str:
+        """What is asked of rows of a table: the fields of :class:`PartRows`."""
         condition = self._conditions.get(table.name)
-        met = f"count(*) FILTER (WHERE {condition})" if condition is not None else "NULL::bigint"
-        return f"count(*) AS rows, {'min(age(t.xmin))' if aged else 'NULL::integer'} AS youngest, {met} AS met"
+        old = f"age(t.xmin) > {marked}" if marked is not None else None
+        both = f"{condition} AND {old}" if condition is not None and old is not None else None
+        counted = (_count("true"), _count(old), _count(condition), _count(both))
+        return ", ".join(f"{sql} AS {name}" for sql, name in zip(counted, _COUNTED, strict=True))
 
     async def _answers(
-        self, connection: asyncpg.Connection, question: Sequence[tuple[Table, int, Part]], *, aged: bool
+        self, connection: asyncpg.Connection, question: Sequence[tuple[Table, int, Part]], marked: int | None
     ) -> list[asyncpg.Record]:
-        """Place in the question, rows, where it is asked for the age of the youngest, and rows that meet the condition
-        where there is one, for each of these parts."""
+        """Place in the question and what was counted, for each of these parts. ``marked`` is the age above which rows
+        are old, if that is asked."""
         first = question[0][0]
         if len(question) > 1 and question[1][0] is first:
             # A condition on ctid with bounds for each part is a scan of its pages alone.
             low, high = zip(*(part.bounds for _, _, part in question), strict=True)
             found = await connection.fetch(
-                f"SELECT p.place - 1, c.rows, c.youngest, c.met FROM unnest($1::tid[], $2::tid[]) WITH ORDINALITY "
-                f"p (low, high, place), LATERAL (SELECT {self._looked(first, aged=aged)} FROM {qualified(first)} t "
+                f"SELECT p.place - 1, c.* FROM unnest($1::tid[], $2::tid[]) WITH ORDINALITY "
+                f"p (low, high, place), LATERAL (SELECT {self._looked(first, marked)} FROM {qualified(first)} t "
                 f"WHERE t.ctid >= p.low AND t.ctid < p.high) c",
                 low,
                 high,
@@ -188,9 +203,13 @@ class Marking:
         else:
             found = await connection.fetch(
                 " UNION ALL ".join(
-                    f"SELECT {place}, {self._looked(table, aged=aged)} FROM {qualified(table)} t "
-                    f"WHERE {part.holds('t')}"
+                    f"SELECT {place}, {self._looked(table, marked)} FROM {qualified(table)} t WHERE {part.holds('t')}"
                     for place, (table, _, part) in enumerate(question)
                 )
             )
         return list(found)
+
+
+def _count(condition: str | None) -> str:
+    """SQL: how many rows meet it."""
+    return f"count(*) FILTER (WHERE {condition})" if condition not in (None, "true") else _ALL[condition]

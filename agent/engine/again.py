@@ -5,7 +5,8 @@ What is in a business is decided by rows of many tables; where all of these stil
 manifest and a seal of their own. Nothing has to be found, checked, read or packed.
 
 Else the rows are found and checked as ever, and the frames of those parts of large tables are taken from the earlier
-bundle that still stand as they did, as long as each of their rows tells by itself whether it is in.
+bundle that still stand as they did, as long as each of their rows tells by itself whether it is in. Of parts of which
+few rows were touched the frames are taken without these (:mod:`agent.engine.touched`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from agent.database.part_marks import Marking, Standings
 from agent.database.snapshot import Snapshot
 from agent.engine.begun import Begun
 from agent.engine.known import Earlier, Known, PartFrames
-from agent.engine.reading import Piece
+from agent.engine.reading import Kept, Piece
+from agent.engine.touched import Touched
 from agent.log import get_logger
 from agent.tables.scope import scope_rules
 from protocol.manifest import Manifest
@@ -54,6 +56,11 @@ async def decide(begun: Begun, connection: Any) -> bool:
     return await _could("Looking which rows are in", begun.decide(connection))
 
 
+async def find(touched: Touched, connection: Any) -> bool:
+    """Decide by this connection how touched parts are read; whether it could. Where it could not, another has to."""
+    return await _could("Looking for the rows that were touched", touched.find(connection))
+
+
 async def _could(doing: str, work: Awaitable[None]) -> bool:
     """Do work without which no backup is worse."""
     try:
@@ -65,9 +72,11 @@ async def _could(doing: str, work: Awaitable[None]) -> bool:
     return True
 
 
-def keep(earlier: Earlier, standings: Standings, begun: Mapping[str, Sequence[Piece]], part_pages: int) -> None:
+def keep(
+    earlier: Earlier, standings: Standings, begun: Mapping[str, Sequence[Piece]], part_pages: int, touched: Touched
+) -> None:
     """Give those of the pieces (by table, in parts of ``part_pages``) whose rows are the same as in the earlier bundle
-    its frames."""
+    its frames; those of which rows were touched are told to ``touched``. Each is looked at once."""
     before = earlier.manifest
     if before is None:
         return
@@ -81,12 +90,20 @@ def keep(earlier: Earlier, standings: Standings, begun: Mapping[str, Sequence[Pi
         last_then, last_now = len(noted.parts) - 1, len(standing.parts) - 1
         for piece in pieces:
             # The last part goes on to the end of the table. One that was followed by others then holds more pages now.
-            if piece.part is None or piece.part > last_then or (piece.part == last_now and last_now < last_then):
+            if piece.part is None or piece.asked:
                 continue
-            rows, first, frames = noted.parts[piece.part]
+            piece.asked = True
             now = standing.parts[piece.part]
-            if now.before and now.rows == rows and frames >= 0 and start <= first and first + frames <= end:
-                piece.kept = range(first, first + frames)
+            if piece.part > last_then or (piece.part == last_now and last_now < last_then):
+                # Pages that are new are of no frame, if no row on them is old.
+                touched.add(piece, None if now.old else range(0), now)
+                continue
+            rows, first, count = noted.parts[piece.part]
+            frames = range(first, first + count) if count >= 0 and start <= first and first + count <= end else None
+            if frames is not None and now.before and now.rows == rows:
+                piece.kept = Kept(frames)
+            else:
+                touched.add(piece, frames, now)
 
 
 def note(

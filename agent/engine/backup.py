@@ -16,14 +16,15 @@ from agent.database.pages import PAGES_TO_KNOW, PAGES_TO_READ, sizes
 from agent.database.part_marks import Marking, Standings
 from agent.database.readers import beside, export_snapshot
 from agent.database.snapshot import Snapshot, open_snapshot
-from agent.engine.again import decide, fitting, go_on, keep, note
+from agent.engine.again import decide, find, fitting, go_on, keep, note
 from agent.engine.backup_file import BackupFile
 from agent.engine.backup_rows import begin_scope, check_gates, entries_of, fill_scope, pieces_of, tables_to_read
 from agent.engine.begun import Begun
 from agent.engine.errors import NothingToBackUp
 from agent.engine.known import Earlier, Known
 from agent.engine.progress import Progress, Step, silent
-from agent.engine.reading import Reading
+from agent.engine.reading import Kept, Reading
+from agent.engine.touched import Touched
 from agent.log import get_logger
 from agent.reading import Unreadable
 from agent.tables.catalogue import Catalogue, TableClass
@@ -148,13 +149,16 @@ async def _back_up(
         helper = None
         if size.bytes >= WORTH_A_READER:
             helper = beside(url, snapshot, await export_snapshot(snapshot), names, doing=doing)
+        touched = None
+        if base is not None:
+            touched = Touched(snapshot.schema, base, begun, reading, compress=request.compress)
         standings: Standings | None = None
         looked = asyncio.Event()
 
         def arrange() -> None:
             """Have all pieces read that there are by now, but those that the earlier bundle holds."""
-            if base is not None and standings is not None:
-                keep(base, standings, begun.pieces, part_pages)
+            if base is not None and touched is not None and standings is not None:
+                keep(base, standings, begun.pieces, part_pages, touched)
             reading.plan(begun.in_order())
 
         async def look_first(connection: Any) -> bool:
@@ -163,9 +167,16 @@ async def _back_up(
                 if not await go_on(marking, connection):
                     return False
                 await looked.wait()
+            if touched is not None and not await find(touched, connection):
+                return False
             if not await decide(begun, connection):
                 return False
             arrange()
+            if touched is not None:
+                if not await find(touched, connection):
+                    return False
+                await touched.settled()
+                arrange()
             return True
 
         if base is not None:
@@ -190,6 +201,9 @@ async def _back_up(
         await check_gates(snapshot, scope, request.kind)
         await begun.decide(snapshot.connection)
         arrange()
+        if touched is not None:
+            await touched.find(snapshot.connection)
+            await touched.settled()
         if standings is not None:
             scope.begun_rows |= standings.counted
         maker = await _told(origin)
@@ -258,7 +272,7 @@ async def _copy(
         file = BackupFile(sink.write, manifest, progress)
         await file.begin()
         for entry in range(len(manifest.tables)):
-            await file.kept(entry, base, range(*base.range(entry)))
+            await file.kept(entry, base, Kept(range(*base.range(entry))))
         await file.seal(maker.sign, maker.certificate)
     known = replace(earlier.known, bundle_id=manifest.bundle_id, manifest=manifest.digest().hex())
     return _result(manifest, file, started, known)

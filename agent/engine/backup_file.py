@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from agent.engine.progress import Progress, Step
+from agent.engine.reading import Kept
 from agent.reading import Unreadable, reading_earlier
 from protocol.base import Base
-from protocol.frames import EncodedFrame, PackedBlock, as_frame
+from protocol.frames import EncodedFrame, PackedBlock, as_frame, cut_block
 from protocol.manifest import Manifest
 from protocol.places import Packed
 from protocol.seal import Signer
@@ -51,14 +52,16 @@ class BackupFile:
         """Rows of the entry at that position of the manifest."""
         await self._frames([await asyncio.to_thread(self._made, position, block)])
 
-    async def kept(self, position: int, base: Base, numbers: range) -> None:
-        """Rows of that entry: those of frames of an earlier bundle. Raises ``Unreadable``."""
-        left = numbers
+    async def kept(self, position: int, base: Base, kept: Kept) -> None:
+        """Rows of that entry, of frames of an earlier bundle and what comes beside them. Raises ``Unreadable``."""
+        left = kept.frames
         while left:
-            copied = await asyncio.to_thread(self._copied, position, base, left)
+            copied = await asyncio.to_thread(self._copied, position, base, left, kept)
+            self.frames_kept += sum(number not in kept.cuts for number in left[: len(copied)])
             left = left[len(copied) :]
-            self.frames_kept += len(copied)
             await self._frames(copied)
+        for block in kept.rest:
+            await self.block(position, block)
 
     async def seal(self, sign: Signer, certificate: bytes) -> None:
         """What comes after the rows."""
@@ -68,18 +71,18 @@ class BackupFile:
         frame = as_frame(position, block)
         return frame, self._writer.frame(frame)
 
-    def _copied(self, position: int, base: Base, numbers: range) -> list[tuple[EncodedFrame, bytes]]:
+    def _copied(self, position: int, base: Base, numbers: range, kept: Kept) -> list[tuple[EncodedFrame, bytes]]:
         """The first of these frames, as many as are handed on at once."""
         copied: list[tuple[EncodedFrame, bytes]] = []
         size = 0
         for number in numbers:
-            copied.append(self._copy(position, base, number))
+            copied.append(self._copy(position, base, number, kept))
             size += len(copied[-1][1])
             if size >= _COPIED_BYTES:
                 break
         return copied
 
-    def _copy(self, position: int, base: Base, number: int) -> tuple[EncodedFrame, bytes]:
+    def _copy(self, position: int, base: Base, number: int, kept: Kept) -> tuple[EncodedFrame, bytes]:
         with reading_earlier():
             frame = base.frame(number)
         before = base.manifest
@@ -87,6 +90,8 @@ class BackupFile:
         then, now = before.tables[frame.entry], self._manifest.tables[position]
         if (then.table, then.stub, then.columns) != (now.table, now.stub, now.columns):
             raise Unreadable(f"frame {number} does not hold rows of {now.table} as they are written now")
+        if number in kept.cuts:
+            return self._made(position, cut_block(frame, *kept.cuts[number]))
         if frame.entry == position:
             return frame, self._writer.frame(frame)
         return self._made(position, PackedBlock(frame.rows, frame.raw_length, frame.codec, frame.data))

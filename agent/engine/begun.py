@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from agent.database.pages import parts
-from agent.database.scope import Scope, Source
+from agent.database.scope import Scope
 from agent.database.snapshot import Snapshot
 from agent.engine.backup_rows import select_rows
 from agent.engine.reading import Piece
@@ -33,12 +34,12 @@ class Begun:
         self._names = names
         self._deciding = asyncio.Lock()
         self._pages = pages
-        self._part_pages = part_pages
+        self._parts = {name: [part.holds("t") for part in parts(pages.get(name, 0), part_pages)] for name in names}
         self._sources = {name: source for name in names if (source := scope.begun(name, "t")) is not None}
         self.undecided = frozenset(
             name
             for name, source in self._sources.items()
-            if not source.simple and not scope.ownership.all_but and len(self._parts(name)) > 1
+            if not source.simple and not scope.ownership.all_but and len(self._parts[name]) > 1
         )
         self.pieces = {name: self._pieces(name) for name in names if name not in self.undecided}
 
@@ -52,28 +53,27 @@ class Begun:
         comes first; the other waits. How many rows are in is known then of tables of which all are."""
         async with self._deciding:
             for name in sorted(self.undecided):
-                whole = await self._all_in(connection, name)
-                self.pieces[name] = self._pieces(name, whole=whole)
+                if await self._all_in(connection, name):
+                    self._sources[name] = replace(self._sources[name], condition="true")
+                self.pieces[name] = self._pieces(name)
                 self.undecided -= {name}
 
     def in_order(self) -> list[Piece]:
         """All pieces that there are, in the order of the tables."""
         return [piece for name in self._names for piece in self.pieces.get(name, ())]
 
-    def _parts(self, name: str) -> list[str]:
-        return [part.holds("t") for part in parts(self._pages.get(name, 0), self._part_pages)]
+    def query(self, name: str, part: int, *conditions: str) -> str:
+        """The query of the rows of that part of a table that meet these conditions (on ``t``), as they travel."""
+        return select_rows(self._snapshot, name, self._sources[name], self._parts[name][part], *conditions)
 
-    def _pieces(self, name: str, *, whole: bool = False) -> list[Piece]:
+    def _pieces(self, name: str) -> list[Piece]:
         source = self._sources.get(name)
         if source is None:
             return []
-        if whole:
-            source = Source(source.clause, "true", source.how)
         if not source.simple:
             return [Piece(name, select_rows(self._snapshot, name, source), shared=True)]
         return [
-            Piece(name, select_rows(self._snapshot, name, source, part), shared=True, part=number)
-            for number, part in enumerate(self._parts(name))
+            Piece(name, self.query(name, number), shared=True, part=number) for number in range(len(self._parts[name]))
         ]
 
     async def _all_in(self, connection: Any, name: str) -> bool:

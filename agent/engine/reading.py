@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from agent.database.errors import translating
 from agent.database.export import copy_blocks
 from agent.engine.errors import RowTooLarge
+from protocol.cuts import Cut
 from protocol.errors import FrameTooLarge
 from protocol.frames import PackedBlock, pack_block
+
+T = TypeVar("T")
 
 # Bytes of rows in the hands of the threads: enough that two have work. Bytes that are packed and wait for their turn.
 _PACKING_BYTES = 6 << 20
@@ -29,18 +32,32 @@ _BLOCKS_AT_TURN = 3
 _AT_ONCE = 16 << 10
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Rows that are had without reading them: those of frames of an earlier bundle, by their numbers; of some of these
+    without ``cuts``, all that is left out of their block (:mod:`protocol.cuts`), with how many rows are left; and the
+    blocks of rows ``rest``."""
+
+    frames: range
+    cuts: Mapping[int, tuple[tuple[Cut, ...], int]] = field(default_factory=dict)
+    rest: tuple[PackedBlock, ...] = ()
+
+
 @dataclass(eq=False, slots=True)
 class Piece:
     """Some rows of a table. ``shared`` ones can be read by any connection that sees the snapshot, others need the
     temporary tables of the first one. ``part`` is the number of the part of the table whose rows they are, if that says
-    which they are; ``kept`` the frames of an earlier bundle that hold them: then nobody reads them.
+    which they are. Nobody reads one that is ``kept``, nor, as long as that is not decided, one that is ``held``;
+    of one that was ``asked`` about it is known whether it can be kept.
     """
 
     table: str
     query: str
     shared: bool
     part: int | None = None
-    kept: range | None = None
+    kept: Kept | None = None
+    held: bool = False
+    asked: bool = False
     blocks: deque[asyncio.Future[PackedBlock]] = field(default_factory=deque)
     taken: bool = False
     complete: bool = False
@@ -66,6 +83,7 @@ class Reading:
         self._afterwards: Callable[[Any], Awaitable[object]] | None = None
         self._failure: BaseException | None = None
         self._threads = ThreadPoolExecutor(2, "backup")
+        self._beside: list[asyncio.Future[Any]] = []
 
     async def __aenter__(self) -> Reading:
         return self
@@ -75,7 +93,7 @@ class Reading:
     ) -> None:
         for reader in self._readers:
             reader.cancel()
-        left = [block for piece in self._pieces for block in piece.blocks]
+        left = [*self._beside, *(block for piece in self._pieces for block in piece.blocks)]
         try:
             await asyncio.gather(*self._readers, *left, return_exceptions=True)
         finally:
@@ -91,6 +109,12 @@ class Reading:
         file. To be said before they begin.
         """
         self._afterwards = work
+
+    def beside(self, work: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
+        """Have other work done by the threads that pack."""
+        doing = asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+        self._beside.append(doing)
+        return doing
 
     def read(self, connection: Any) -> None:
         """Read every piece that is left by this connection, which has the temporary tables."""
@@ -148,7 +172,7 @@ class Reading:
                 await self._read(connection, own=False)
 
     def _next(self, *, own: bool) -> Piece | None:
-        free = (each for each in self._pieces if not each.taken and each.kept is None)
+        free = (each for each in self._pieces if not (each.taken or each.held or each.kept))
         return next((each for each in free if own or each.shared), None)
 
     async def _read(self, connection: Any, *, own: bool) -> None:

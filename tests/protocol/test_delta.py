@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 import pytest
@@ -27,12 +27,19 @@ CREATED = datetime(2026, 1, 1, 15, 30, 45, tzinfo=UTC)
 def bundle(tables: Tables, name: str, *, per_frame: int = 50, compress: bool = True) -> bytes:
     """A sealed bundle of these rows."""
     frames: list[EncodedFrame] = []
-    entries = []
-    for index, (table, rows) in enumerate(tables.items()):
-        entries.append(TableEntry(table, Section.BUSINESS, (ColumnEntry("id", "text"),), ("id",), len(rows)))
+    for index, rows in enumerate(tables.values()):
         for start in range(0, len(rows), per_frame):
             block = rows[start : start + per_frame]
             frames.append(encode_frame(index, len(block), b"".join(block), compress=compress))
+    return bundle_of({table: len(rows) for table, rows in tables.items()}, name, frames)
+
+
+def bundle_of(tables: dict[str, int], name: str, frames: Sequence[EncodedFrame]) -> bytes:
+    """A sealed bundle of these frames, for tables of so many rows."""
+    entries = [
+        TableEntry(table, Section.BUSINESS, (ColumnEntry("id", "text"),), ("id",), count)
+        for table, count in tables.items()
+    ]
     manifest = Manifest(
         version=1,
         bundle_id=name,

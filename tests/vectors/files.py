@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from protocol.canonical import pack
+from protocol.frames import as_frame, cut_block
 from protocol.limits import DEFAULT_LIMITS
 from protocol.manifest import Kind, Section
 from protocol.records import Tag, prefix, record
@@ -34,6 +35,10 @@ def good() -> Iterator[Vector]:
     many = tuple(b"order-%04d\tPENDING\t1.00\tthe same note on every order\n" % number for number in range(200))
     zipped = draft(manifest(replace(ORDERS, rows=200)), [(0, many)])
     yield Vector("good-zstd", "One table, one compressed frame.", zipped.whole())
+    cuts = ((0, len(many[0])), (len(many[0]) * 198, len(many[0]) * 2))
+    fewer = draft(manifest(replace(ORDERS, rows=197)), [])
+    fewer = replace(fewer, frames=(as_frame(0, cut_block(zipped.frames[0], cuts, 197)),))
+    yield Vector("good-less", "One table, one compressed frame without the first row and the last two.", fewer.whole())
     yield Vector("good-plain", "One table, stored as it is.", orders().whole())
     two = draft(manifest(USERS, ORDERS), TWO_BLOCKS, compress=False)
     yield Vector("good-two-tables", "Two tables; the second has two frames.", two.whole())

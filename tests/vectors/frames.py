@@ -61,7 +61,7 @@ def wrong_frames() -> Iterator[Vector]:
         header + opening + wide + seal,
         "malformed",
     )
-    codec = record(Tag.FRAME, pack([0, 4, plain.raw_length, 2, base.chain()[1], plain.data]))
+    codec = record(Tag.FRAME, pack([0, 4, plain.raw_length, 3, base.chain()[1], plain.data]))
     yield Vector("frame-codec", "A codec that version 1 does not have.", header + opening + codec + seal, "malformed")
     none = record(Tag.FRAME, pack([0, 0, plain.raw_length, 0, base.chain()[1], plain.data]))
     yield Vector("frame-no-rows", "A frame without rows.", header + opening + none + seal, "malformed")
@@ -86,8 +86,37 @@ def wrong_frames() -> Iterator[Vector]:
     yield only("frame-window", "Needs a window of a gigabyte.", "decompression-bomb", window)
     noise = remade(plain, codec=Codec.ZSTD, raw_length=100, data=b"not zstandard")
     yield only("frame-not-zstd", "Data that is not zstandard.", "frame-damaged", noise)
+    yield from wrong_cuts(base)
     yield from wrong_unpacking(base, plain)
     yield from wrong_counts()
+
+
+def wrong_cuts(base: Draft) -> Iterator[Vector]:
+    """Frames that leave rows out of a packed block, and say so wrongly."""
+    rows = [b"order-%03d\tPENDING\t1.00\tthe same note\n" % number for number in range(8)]
+    long, whole = len(rows[0]), len(rows[0]) * 8
+    packed = zstandard.ZstdCompressor(level=1).compress(b"".join(rows))
+
+    def only(name: str, comment: str, error: str, *cuts: tuple[int, int], stage: str = "read", left: int = 4) -> Vector:
+        raw_length = whole - sum(length for _, length in cuts)
+        data = struct.pack(">I", len(cuts)) + b"".join(struct.pack(">II", *cut) for cut in cuts) + packed
+        frame = remade(base.frames[0], codec=Codec.CUT, rows=left, raw_length=raw_length, data=data)
+        return Vector(name, comment, replace(base, frames=(frame,)).whole(), error, stage)
+
+    yield only("less-none", "Leaves out no rows, and says so.", "malformed")
+    yield only("less-empty", "A stretch of no bytes.", "malformed", (0, long * 4), (long * 5, 0))
+    yield only("less-order", "Stretches in the wrong order.", "malformed", (long * 4, long * 2), (0, long * 2))
+    yield only("less-touching", "Two stretches that are one.", "malformed", (0, long * 2), (long * 2, long * 2))
+    yield only("less-most", "Leaves out more than it has.", "malformed", (0, long * 5))
+    yield only("less-beyond", "Leaves out what comes after the block.", "malformed", (long * 6, long * 4))
+    half = ((0, long * 3), (long * 4 + 1, long))
+    yield only("less-half-row", "A stretch that is not whole rows.", "frame-damaged", *half, stage="unpack")
+    yield only("less-rows", "Leaves out fewer rows.", "wrong-row-count", (0, long * 3), stage="unpack")
+    lies = struct.pack(">I", 1 << 20) + struct.pack(">II", 0, long * 4) + packed
+    frame = remade(base.frames[0], codec=Codec.CUT, raw_length=long * 4, data=lies)
+    yield Vector(
+        "less-many", "More stretches than there are bytes.", replace(base, frames=(frame,)).whole(), "malformed"
+    )
 
 
 def wrong_unpacking(base: Draft, plain: EncodedFrame) -> Iterator[Vector]:
