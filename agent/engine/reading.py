@@ -91,8 +91,8 @@ class Reading:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for reader in self._readers:
-            reader.cancel()
+        for work in (*self._readers, *self._beside):
+            work.cancel()
         left = [*self._beside, *(block for piece in self._pieces for block in piece.blocks)]
         try:
             await asyncio.gather(*self._readers, *left, return_exceptions=True)

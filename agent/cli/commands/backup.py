@@ -48,9 +48,11 @@ async def backup(
       backroom backup --full --output /media/usb/ --passphrase
     """
     from agent.engine.backup import BackupRequest
+    from agent.heaps import few_heaps
     from agent.operations.backups import kind_of, make_backup
     from agent.operations.workspace import Workspace
 
+    few_heaps()
     kind = kind_of(full=full, business=business, full_device=full_device)
     if kind is None:
         raise click.UsageError("Say what to back up: one of --full, --business B, --full-device.")

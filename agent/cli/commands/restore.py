@@ -71,11 +71,13 @@ async def restore(
     """
     from agent.database.merge import Conflicts
     from agent.engine.choices import Choices
+    from agent.heaps import few_heaps
     from agent.operations.applying import totals
     from agent.operations.bringing import named, readable
     from agent.operations.restores import estimated_seconds, plan_file, proved, restore_file
     from agent.operations.workspace import Workspace
 
+    few_heaps()
     workspace = Workspace(session.home)
     output = session.output
     choices = Choices(mirror, keep_local, renumber, only, as_new, with_history)

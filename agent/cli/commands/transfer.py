@@ -212,10 +212,12 @@ async def pull(
 
     Nothing is restored: see `backroom restore`. A full-device backup of another laptop is only kept for it.
     """
+    from agent.heaps import few_heaps
     from agent.operations.backups import kind_of
     from agent.operations.pulling import pull as fetch
     from agent.operations.workspace import Workspace
 
+    few_heaps()
     kind = kind_of(full=full, business=business, full_device=full_device)
     if kind is None:
         raise click.UsageError("Say what to pull: one of --business B, --full, --full-device.")

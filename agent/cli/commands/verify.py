@@ -35,10 +35,12 @@ async def verify(
 
     The history keeps when each held, and what is wrong with one that does not. Exits with 1 where one does not hold.
     """
+    from agent.heaps import few_heaps
     from agent.operations.keys import unlock
     from agent.operations.verify import files_to_verify, find_files, verify_files
     from agent.operations.workspace import Workspace
 
+    few_heaps()
     if bool(files) + everything + due != 1:
         raise click.UsageError("Say what to verify: FILES, --all or --due.")
     workspace = Workspace(session.home)
