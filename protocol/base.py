@@ -153,12 +153,16 @@ class Matcher:
         self._start(entry)
         return range(self._at, min(self._at + _AHEAD, self._end))
 
+    def all(self, entry: int) -> range:
+        """The numbers of all frames of the base that may hold rows of that entry."""
+        known = self._entries.get(entry)
+        return range(*self._base.range(known)) if known is not None else range(0)
+
     def stands(self, entry: int, first: int, count: int) -> bool:
         """Whether these frames of the base are of that entry; the next frame is looked for from there on."""
         self._start(entry)
-        known = self._entries.get(entry)
-        start, end = self._base.range(known) if known is not None else (0, 0)
-        if not start <= first < first + count <= end:
+        frames = self.all(entry)
+        if not frames.start <= first < first + count <= frames.stop:
             return False
         self._at = first + count - 1
         return True
@@ -198,8 +202,8 @@ class Matcher:
         """Stand at the first frame of the base that is of that entry, where it is not there already."""
         if entry != self._entry:
             self._entry = entry
-            known = self._entries.get(entry)
-            self._at, self._end = self._base.range(known) if known is not None else (0, 0)
+            frames = self.all(entry)
+            self._at, self._end = frames.start, frames.stop
 
     def _key(self, number: int) -> bytes:
         return _key(self._base.block(number), 0)

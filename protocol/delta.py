@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 import zstandard
 
@@ -23,7 +24,6 @@ from protocol.frames import (
     Codec,
     EncodedFrame,
     as_frame,
-    check_data,
     cut_block,
     decode_block,
     encode_frame,
@@ -89,6 +89,7 @@ class DeltaWriter:
     def __init__(self, base: Base) -> None:
         self._base = base
         self._matcher = Matcher(base)
+        self._packed: tuple[int, dict[bytes, int]] = -1, {}
 
     def skip(self, tag: Tag, whole: bytes) -> None:
         """A record that the reader has already."""
@@ -131,13 +132,19 @@ class DeltaWriter:
         """The next frame of the base that has the same packed block, of which this one leaves rows out."""
         if frame.codec is not Codec.CUT:
             return None
-        _, packed = packed_block(frame)
+        digest = _packed_digest(frame)
         for number in self._matcher.near(frame.entry):
-            other = self._base.frame(number)
-            if other.codec is not Codec.NONE and packed_block(other)[1] == packed:
+            if _packed_digest(self._base.frame(number)) == digest:
                 self._matcher.stands(frame.entry, number, 1)
                 return number
-        return None
+        # Frames in between are gone: all of the entry's are looked at, once.
+        if self._packed[0] != frame.entry:
+            numbers = self._matcher.all(frame.entry)
+            self._packed = frame.entry, {_packed_digest(self._base.frame(number)): number for number in numbers}
+        found = self._packed[1].get(digest)
+        if found is not None:
+            self._matcher.stands(frame.entry, found, 1)
+        return found
 
 
 class DeltaReader:
@@ -215,10 +222,15 @@ class DeltaReader:
         if before.codec is Codec.NONE or len(payload) != _CUT.size + end:
             raise BadDelta("The delta leaves rows out of a frame that is not packed, or does not say which.")
         frame = as_frame(entry, cut_block(before, cuts, rows))
-        check_data(frame, DEFAULT_LIMITS)
+        decode_block(frame)  # who is told of no news unpacks it no more
         if self._news is not None and covers(cuts, packed_block(before)[0]):
             self._news.add(frame.digest, number, 1, b"")
         return frame_record(frame, chain)
+
+
+def _packed_digest(frame: EncodedFrame) -> bytes:
+    """What tells a frame's packed block from others, whatever is left out of it; empty where it is not packed."""
+    return sha256(packed_block(frame)[1]).digest() if frame.codec is not Codec.NONE else b""
 
 
 def literal(data: bytes) -> bytes:

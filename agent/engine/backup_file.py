@@ -9,7 +9,8 @@ from agent.engine.progress import Progress, Step
 from agent.engine.reading import Kept
 from agent.reading import Unreadable, reading_earlier
 from protocol.base import Base
-from protocol.frames import EncodedFrame, PackedBlock, as_frame, cut_block
+from protocol.frames import EncodedFrame, PackedBlock, as_frame, check_data, cut_block
+from protocol.limits import DEFAULT_LIMITS
 from protocol.manifest import Manifest
 from protocol.places import Packed
 from protocol.seal import Signer
@@ -83,15 +84,19 @@ class BackupFile:
         return copied
 
     def _copy(self, position: int, base: Base, number: int, kept: Kept) -> tuple[EncodedFrame, bytes]:
+        cuts = kept.cuts.get(number)
         with reading_earlier():
             frame = base.frame(number)
+            less = as_frame(position, cut_block(frame, *cuts)) if cuts is not None else None
+            if less is not None:
+                check_data(less, DEFAULT_LIMITS)
         before = base.manifest
         assert before is not None
         then, now = before.tables[frame.entry], self._manifest.tables[position]
         if (then.table, then.stub, then.columns) != (now.table, now.stub, now.columns):
             raise Unreadable(f"frame {number} does not hold rows of {now.table} as they are written now")
-        if number in kept.cuts:
-            return self._made(position, cut_block(frame, *kept.cuts[number]))
+        if less is not None:
+            return less, self._writer.frame(less)
         if frame.entry == position:
             return frame, self._writer.frame(frame)
         return self._made(position, PackedBlock(frame.rows, frame.raw_length, frame.codec, frame.data))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -36,9 +36,10 @@ from protocol.frames import Codec, pack_block, whole_block
 _Finder = Callable[[bytes], Iterator[Cut]]
 LEAST_ROWS = 1_000
 """Fewer rows than this are read sooner."""
-_MOST_YOUNG, _MOST_YOUNG_BYTES = 20, 8 << 20
-"""Young rows are at most this part of those that were in the touched parts, and about so many bytes, which are held in
-memory; where there are more it is cheaper to read all."""
+_MOST_YOUNG, _MOST_YOUNG_BYTES = 20, 16 << 20
+"""Young rows of a table are at most this part of those that were in its touched parts: where there are more it is
+cheaper to read all. They are held in memory, those of all tables together up to so many bytes."""
+_PARTS_AT_ONCE = 500
 _MOST_GONE = 4
 """A frame from which more than this part of its bytes has gone is packed anew, with all of its part."""
 _SMALL_BYTES = 256 << 10
@@ -73,6 +74,7 @@ class Touched:
         self._earlier = earlier
         self._begun = begun
         self._tables: dict[str, list[_Part]] = defaultdict(list)
+        self._room = _MOST_YOUNG_BYTES
         self._looking: list[tuple[Piece, asyncio.Future[Kept | None]]] = []
         self._finding = asyncio.Lock()
         self._reading = threading.Lock()
@@ -108,31 +110,34 @@ class Touched:
     def _worth_it(self, name: str) -> bool:
         """Whether rows of the table have a key, and few of them are young."""
         table, base, parts = self._schema.tables[name], self._earlier.base, self._tables[name]
-        if table.primary_key is None or len(table.stored_columns) <= len(table.identity):
+        if not table.identity or len(table.stored_columns) <= len(table.identity):
             return False
         numbers = [number for part in parts for number in part.frames or ()]
         rows, size = sum(map(base.rows, numbers)), sum(map(base.raw_length, numbers))
         young = sum(part.young for part in parts)
-        return rows >= LEAST_ROWS and young * _MOST_YOUNG <= rows and young * size <= _MOST_YOUNG_BYTES * rows
+        return rows >= LEAST_ROWS and young * _MOST_YOUNG <= rows and young * size <= self._room * rows
 
     async def _find(self, connection: asyncpg.Connection, name: str) -> set[Piece]:
-        """Look for the young rows of a table, and have its parts looked at: these."""
+        """Look for the young rows of a table, and have its parts looked at: these, or none of them."""
         parts, fields = self._tables[name], len(self._schema.tables[name].identity)
         came: dict[int, list[bytes]] = defaultdict(list)
         keys: set[bytes] = set()
-        condition = young(self._earlier.known.mark, "t")
-        query = " UNION ALL ".join(
-            f"SELECT {number} AS place, r.* FROM ({self._begun.query(name, part.piece.part or 0, condition)}) r"
-            for number, part in enumerate(parts)
-            if part.young
-        )
-        if query:
+        asked = [number for number, part in enumerate(parts) if part.young]
+        for start in range(0, len(asked), _PARTS_AT_ONCE):
+            query = self._query(name, asked[start : start + _PARTS_AT_ONCE])
             with translating(f"The backup of table {name}"):
                 async for block in copy_blocks(connection, query):
+                    self._room -= len(block)
+                    if self._room < 0:
+                        # They are much longer than their earlier versions: the rest is passed over.
+                        came.clear()
+                        continue
                     for line in block[:-1].split(b"\n"):
                         place, _, row = line.partition(b"\t")
                         came[int(place)].append(row)
                         keys.add(_key(row, fields))
+        if self._room < 0:
+            return set()
         find = _finder(keys, fields)
         looking = [
             (part.piece, self._reader.beside(self._kept, part, part.frames, find, came[number]))
@@ -141,6 +146,15 @@ class Touched:
         ]
         self._looking += looking
         return {piece for piece, _ in looking}
+
+    def _query(self, name: str, parts: Sequence[int]) -> str:
+        """The query of the young rows of these of the table's parts, each row behind the part's place."""
+        condition = young(self._earlier.known.mark, "t")
+        return " UNION ALL ".join(
+            f"SELECT {place} AS place, r.* "
+            f"FROM ({self._begun.query(name, self._tables[name][place].piece.part or 0, condition)}) r"
+            for place in parts
+        )
 
     def _kept(self, part: _Part, frames: range, find: _Finder, came: list[bytes]) -> Kept | None:
         """The part as frames of the earlier bundle and rows that came; None where it has to be read. Blocking."""
@@ -188,7 +202,7 @@ def _finder(keys: set[bytes], fields: int) -> _Finder:
     key_of = itemgetter(slice(*widths)) if len(widths) == 1 else partial(_key, fields=fields)
 
     def find(block: bytes) -> Iterator[Cut]:
-        rows = block.split(b"\n")
+        rows = block[:-1].split(b"\n")
         found = keys.intersection(map(key_of, rows))
         if len(found) <= _FEW:
             for key in found:

@@ -151,6 +151,59 @@ async def test_keys_of_several_columns_and_rows_that_stay_on_their_page(
         assert cut_frames(office)
 
 
+KEYS = """
+CREATE TABLE {} ("businessId" text NOT NULL REFERENCES businesses, body text, {}) WITH (autovacuum_enabled = off);
+"""
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows", "changes"),
+    [
+        (
+            "no integer NOT NULL, id text GENERATED ALWAYS AS ('s' || no::text) STORED PRIMARY KEY",
+            "'b1', repeat('x', 200), n",
+            "UPDATE sales SET body = 'y' WHERE no = 1500",
+        ),
+        (
+            "id text PRIMARY KEY",
+            "'b1', repeat('x', 60), CASE n WHEN 1 THEN '' ELSE n::text END",
+            "UPDATE sales SET body = 'e' WHERE id IN ('', '4000')",
+        ),
+        (
+            "id text PRIMARY KEY",
+            "'b1', repeat('x', 60), CASE n WHEN 1 THEN '' ELSE n::text END",
+            "UPDATE sales SET body = 'e' WHERE id = '' OR id::int % 50 = 0; DELETE FROM sales WHERE id = '3001'",
+        ),
+        (
+            "id text PRIMARY KEY",
+            "'b1', repeat('x', 60), E'a\\tb\\n\\\\' || n",
+            "UPDATE sales SET body = 'e' WHERE id LIKE '%00'",
+        ),
+        ("a numeric, b text, PRIMARY KEY (a, b)", "'b1', 'x', n, ''", "UPDATE sales SET a = a * 1.0 WHERE a % 90 = 0"),
+    ],
+    ids=["generated", "empty", "empty and gone", "escaped", "numeric"],
+)
+async def test_keys_of_every_kind(
+    laptop: Callable[..., Awaitable[Laptop]], columns: str, rows: str, changes: str
+) -> None:
+    filled = f"INSERT INTO sales SELECT {rows} FROM generate_series(1, 5000) n;"
+    office = Office(await laptop(KEYS.format("sales", columns) + filled), PART)
+    await office.back_up(read=True)
+    for each in changes.split("; "):
+        await office.laptop.execute(each.replace("id::int", "nullif(id, '')::int"))
+    await office.back_up(read=True)
+
+
+async def test_rows_that_became_long_are_not_held(
+    office: Office, reads: Reads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(touched, "_MOST_YOUNG_BYTES", 1 << 20)
+    monkeypatch.setattr(touched, "_PARTS_AT_ONCE", 3)
+    await office.laptop.execute(SCATTERED.replace("total = -1", "body = repeat('long', 25000)"))
+    assert len(await reads.of(office, read=True)) > 10
+    assert not cut_frames(office)
+
+
 async def test_where_much_was_touched_all_is_read(office: Office, reads: Reads) -> None:
     await office.laptop.execute("UPDATE sales SET total = 0 WHERE abs(hashtext(id)) % 10 = 0")
     assert len(await reads.of(office, read=True)) > 10

@@ -142,6 +142,8 @@ ROW = len(rows(1, 1)[0])
         cut((0, 150 * ROW)),
         cut((300 * ROW, ROW)),
         cut((0, ROW), number=1),
+        cut((3, ROW), left=199),
+        cut((0, ROW), left=150),
     ],
 )
 def test_wrong_pieces_are_refused(wrong: bytes) -> None:
@@ -170,3 +172,14 @@ def test_many_generations_come_back(seed: int) -> None:
         assert told(delta(new, base), base, chance.randrange(1, 2000)) == new
         assert [len(decode_block(frame).splitlines()) for frame in frames] == [300 - len(each) for each in gone]
         base = new
+
+
+def test_frames_that_are_gone_in_between_do_not_lose_the_place() -> None:
+    lines = rows(1, 4000)
+    frames = [encode_frame(0, 200, b"".join(lines[at : at + 200]), compress=True) for at in range(0, 4000, 200)]
+    base = bundle_of({"orders": 4000}, "one", frames)
+    left = [less(frame, {5}) for frame in (*frames[7:9], *frames[15:], frames[2])]
+    new = bundle_of({"orders": sum(frame.rows for frame in left)}, "two", left)
+    sent = delta(new, base)
+    assert told(sent, base) == new
+    assert told_kinds(sent).count(CUT) == len(left)
