@@ -153,13 +153,15 @@ async def _back_up(
         if base is not None:
             touched = Touched(snapshot.schema, base, begun, reading, compress=request.compress)
         standings: Standings | None = None
-        looked = asyncio.Event()
+        # ``planned``: all pieces are, and a second reader that comes late adds nothing.
+        looked, planned = asyncio.Event(), asyncio.Event()
 
         def arrange() -> None:
             """Have all pieces read that there are by now, but those that the earlier bundle holds."""
             if base is not None and touched is not None and standings is not None:
                 keep(base, standings, begun.pieces, part_pages, touched)
-            reading.plan(begun.in_order())
+            if not planned.is_set():
+                reading.plan(begun.in_order())
 
         async def look_first(connection: Any) -> bool:
             """What a second reader does before it reads, while the first looks for what comes along; whether it can."""
@@ -213,6 +215,7 @@ async def _back_up(
         named = BusinessRef(business.id, business.name) if business else None
         manifest = _described(snapshot, request, maker, named, entries, now())
         pieces = [pieces_of(snapshot, scope, entry, begun.pieces) for entry in manifest.tables]
+        planned.set()
         reading.plan([piece for of_entry in pieces for piece in of_entry])
         reading.read(snapshot.connection)
         written: dict[tuple[str, int], range] = {}

@@ -92,7 +92,8 @@ class Touched:
         """Look for the young rows of all parts so far, by whichever connection that sees the snapshot comes first; the
         other waits. Which rows went is looked for by threads then. Raises errors of the database."""
         async with self._finding:
-            names = [*self._tables]
+            if not (names := [*self._tables]):
+                return
             found = await connection.fetch(_ALONE, [qualified(self._schema.tables[name]) for name in names])
             alone = {names[place] for (place,) in found}
             for name in names:

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from codecs import getincrementaldecoder
 from pathlib import Path
 
 import pytest
@@ -43,9 +44,9 @@ def test_an_invitation_on_a_terminal_shows_its_command_as_a_qr_code(tmp_path: Pa
     )
     os.close(theirs)
     try:
-        shown = ""
+        shown, text = "", getincrementaldecoder("utf-8")()
         while shown.count("\x1b[97;40m") < 15 or not shown.endswith("\n"):
-            shown += os.read(ours, 65536).decode()
+            shown += text.decode(os.read(ours, 65536))
     finally:
         inviting.kill()
         inviting.wait()

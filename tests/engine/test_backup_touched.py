@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
-from agent.engine import touched
+from agent.engine import again, touched
+from agent.engine import backup as making
+from agent.engine.backup_rows import entries_of
+from agent.engine.begun import Begun
 from agent.engine.bundle_file import VerifiedBundle, verify_bundle
 from protocol.frames import Codec
 from protocol.reader import BundleReader, FrameRead
@@ -225,6 +230,40 @@ async def test_an_earlier_bundle_that_was_damaged_is_not_built_on(office: Office
     office.path.write_bytes(whole)
     await office.back_up(read=True)
     assert not cut_frames(office)
+
+
+async def test_a_second_reader_that_comes_late_changes_nothing(
+    laptop: Callable[..., Awaitable[Laptop]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It must not take pieces away that were planned meanwhile: nobody else would read them."""
+    monkeypatch.setattr(making, "WORTH_A_READER", 0)
+    shared = """
+    CREATE TABLE users (id text PRIMARY KEY, email text UNIQUE);
+    ALTER TABLE sales ADD COLUMN "userId" text REFERENCES users;
+    INSERT INTO users SELECT 'u' || n, n || '@x' FROM generate_series(1, 9) n;
+    UPDATE sales SET "userId" = 'u' || 1 + total % 9;
+    """
+    office = Office(await laptop(SHOP + ROWS + shared), PART)
+    await office.back_up()
+    await office.laptop.execute(SCATTERED)
+    done, decided = asyncio.Event(), again.decide
+
+    async def late(begun: Begun, connection: Any) -> bool:
+        could = await decided(begun, connection)
+        await asyncio.wait_for(done.wait(), 20)
+        return could
+
+    async def described(*arguments: Any, **options: Any) -> Any:
+        entries = await entries_of(*arguments, **options)
+        asyncio.get_running_loop().call_soon(done.set)
+        return entries
+
+    monkeypatch.setattr(making, "decide", late)
+    monkeypatch.setattr(making, "entries_of", described)
+    async with asyncio.timeout(20):
+        made = await office.make(read=True)
+    assert len(made.rows["users"]) == 9
+    assert cut_frames(office)
 
 
 @pytest.fixture

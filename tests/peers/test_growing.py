@@ -137,8 +137,9 @@ async def test_a_refusal_is_heard_again_once_the_bundle_is_made(
     making = makings(front.bundle(SIZE, seed=5))
     async with back.serve() as server:
         pushing = asyncio.create_task(making.push(front, back, server.port))
+        await making.make(0.3)
         while not back.shelf.offers:
-            await making.make(0.3)
+            await asyncio.sleep(0.01)
         back.shelf.refuse = Problem("not-allowed", "No.", "")
         await asyncio.sleep(0.3)
         assert len(back.shelf.offers) == 1
