@@ -28,11 +28,6 @@ _ALL = {None: "NULL::bigint", "true": "count(*)"}
 _COUNTED = ("rows", "old", "met", "old_met")
 
 
-def young(mark: Mark, alias: str) -> str:
-    """SQL: the condition that the row ``alias`` is not old by that mark, which must be believed."""
-    return f"age({alias}.xmin) <= (SELECT age('{mark.oldest % _XID}'::xid))"
-
-
 @dataclass(frozen=True, slots=True)
 class PartRows:
     """The rows of a part: how many, and how many of them are old, written by transactions that had ended at the earlier

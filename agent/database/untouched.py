@@ -115,6 +115,12 @@ class Place:
     file: str
 
 
+def written_since(oldest: int, alias: str) -> str:
+    """SQL: the condition that transaction ``oldest`` or a later one wrote the row ``alias``."""
+    # The age of a fixed id does not change within a transaction: asked once, not for each row.
+    return f"age({alias}.xmin) <= (SELECT age('{oldest % (1 << 32)}'::xid))"
+
+
 async def server_of(connection: asyncpg.Connection) -> Server:
     """The server as the connection's snapshot sees it."""
     row = await connection.fetchrow(_SERVER)
@@ -190,8 +196,7 @@ async def _answers(
     connection: asyncpg.Connection, question: Sequence[Table], own: int, oldest: int
 ) -> dict[str, _Rows]:
     """What is found in each of these tables."""
-    # The age of a fixed id does not change within a transaction: asked once, not for each row.
-    later = f"age(t.xmin) <= (SELECT age('{oldest % (1 << 32)}'::xid))"
+    later = written_since(oldest, "t")
     written = "0"
     if own:
         written = f"count(*) FILTER (WHERE t.xmin = '{own % (1 << 32)}'::xid)"

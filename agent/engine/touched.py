@@ -23,7 +23,8 @@ import asyncpg
 from agent.database.errors import translating
 from agent.database.export import BLOCK_BYTES, copy_blocks
 from agent.database.names import qualified
-from agent.database.part_marks import PartRows, young
+from agent.database.part_marks import PartRows
+from agent.database.untouched import written_since
 from agent.engine.begun import Begun
 from agent.engine.known import Earlier
 from agent.engine.reading import Kept, Piece, Reading
@@ -69,7 +70,7 @@ class Touched:
 
     def __init__(self, schema: Schema, earlier: Earlier, begun: Begun, reading: Reading, *, compress: bool) -> None:
         self._schema = schema
-        self._reader = reading
+        self._reading = reading
         self._compress = compress
         self._earlier = earlier
         self._begun = begun
@@ -77,7 +78,7 @@ class Touched:
         self._room = _MOST_YOUNG_BYTES
         self._looking: list[tuple[Piece, asyncio.Future[Kept | None]]] = []
         self._finding = asyncio.Lock()
-        self._reading = threading.Lock()
+        self._one_reads = threading.Lock()
 
     def add(self, piece: Piece, frames: range | None, now: PartRows) -> None:
         """A touched part, and the frames that held its rows, if that can be told. Nobody reads it before it is
@@ -137,11 +138,11 @@ class Touched:
                         place, _, row = line.partition(b"\t")
                         came[int(place)].append(row)
                         keys.add(_key(row, fields))
-        if self._room < 0:
-            return set()
+            if self._room < 0:
+                return set()
         find = _finder(keys, fields)
         looking = [
-            (part.piece, self._reader.beside(self._kept, part, part.frames, find, came[number]))
+            (part.piece, self._reading.beside(self._kept, part, part.frames, find, came[number]))
             for number, part in enumerate(parts)
             if part.frames is not None
         ]
@@ -150,7 +151,7 @@ class Touched:
 
     def _query(self, name: str, parts: Sequence[int]) -> str:
         """The query of the young rows of these of the table's parts, each row behind the part's place."""
-        condition = young(self._earlier.known.mark, "t")
+        condition = written_since(self._earlier.known.mark.oldest, "t")
         return " UNION ALL ".join(
             f"SELECT {place} AS place, r.* "
             f"FROM ({self._begun.query(name, self._tables[name][place].piece.part or 0, condition)}) r"
@@ -168,7 +169,7 @@ class Touched:
             if not missing and number != merged:
                 continue
             with reading_earlier():
-                with self._reading:
+                with self._one_reads:
                     frame = base.frame(number)
                 block, before = whole_block(frame)
             found = [cut for cut in find(block) if not is_cut(before, cut[0])]
