@@ -12,21 +12,15 @@ few rows were touched the frames are taken without these (:mod:`agent.engine.tou
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-from agent.database.errors import DatabaseError, translating
-from agent.database.part_marks import Marking, Standings
+from agent.database.part_marks import Standings
 from agent.database.snapshot import Snapshot
-from agent.engine.begun import Begun
 from agent.engine.known import Earlier, Known, PartFrames
 from agent.engine.reading import Kept, Piece
 from agent.engine.touched import Touched
-from agent.log import get_logger
 from agent.tables.scope import scope_rules
 from protocol.manifest import Manifest
-
-log = get_logger(__name__)
 
 
 def fitting(snapshot: Snapshot, earlier: Earlier | None, business: str, compress: bool) -> Earlier | None:
@@ -43,33 +37,6 @@ def fitting(snapshot: Snapshot, earlier: Earlier | None, business: str, compress
     ):
         return None
     return earlier
-
-
-async def go_on(marking: Marking, connection: Any) -> bool:
-    """Look by this connection at what nobody has looked at; whether it could. Where it could not, the next backup reads
-    everything."""
-    return await _could("Marking the tables", marking.go_on(connection))
-
-
-async def decide(begun: Begun, connection: Any) -> bool:
-    """Decide by this connection how undecided tables are read; whether it could. Where it could not, another has to."""
-    return await _could("Looking which rows are in", begun.decide(connection))
-
-
-async def find(touched: Touched, connection: Any) -> bool:
-    """Decide by this connection how touched parts are read; whether it could. Where it could not, another has to."""
-    return await _could("Looking for the rows that were touched", touched.find(connection))
-
-
-async def _could(doing: str, work: Awaitable[None]) -> bool:
-    """Do work without which no backup is worse."""
-    try:
-        with translating(doing):
-            await work
-    except DatabaseError as error:
-        log.info("a backup goes on without", doing=doing, reason=str(error))
-        return False
-    return True
 
 
 def keep(

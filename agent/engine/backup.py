@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
 from time import monotonic
-from typing import Any, Protocol
+from typing import Protocol
 
 from agent.database.pages import PAGES_TO_KNOW, PAGES_TO_READ, sizes
-from agent.database.part_marks import Marking, Standings
+from agent.database.part_marks import Marking
 from agent.database.readers import beside, export_snapshot
 from agent.database.snapshot import Snapshot, open_snapshot
-from agent.engine.again import decide, find, fitting, go_on, keep, note
+from agent.engine.again import fitting, note
 from agent.engine.backup_file import BackupFile
 from agent.engine.backup_rows import begin_scope, check_gates, entries_of, fill_scope, pieces_of, tables_to_read
 from agent.engine.begun import Begun
+from agent.engine.choosing import Choosing
 from agent.engine.errors import NothingToBackUp
 from agent.engine.known import Earlier, Known
 from agent.engine.progress import Progress, Step, silent
-from agent.engine.reading import Kept, Reading
+from agent.engine.reading import Kept, Piece, Reading
 from agent.engine.touched import Touched
 from agent.log import get_logger
 from agent.reading import Unreadable
@@ -146,68 +146,21 @@ async def _back_up(
         # With an earlier bundle the parts are looked at before the rows are counted, else when all has been read.
         asked, mark = ({}, None) if base is None else (begun.conditions, base.known.mark)
         marking = Marking(snapshot.schema, names, size.pages, part_pages, asked, mark)
-        helper = None
-        if size.bytes >= WORTH_A_READER:
-            helper = beside(url, snapshot, await export_snapshot(snapshot), names, doing=doing)
         touched = None
         if base is not None:
             touched = Touched(snapshot.schema, base, begun, reading, compress=request.compress)
-        standings: Standings | None = None
-        # ``planned``: all pieces are, and a second reader that comes late adds nothing.
-        looked, planned = asyncio.Event(), asyncio.Event()
-
-        def arrange() -> None:
-            """Have all pieces read that there are by now, but those that the earlier bundle holds."""
-            if base is not None and touched is not None and standings is not None:
-                keep(base, standings, begun.pieces, part_pages, touched)
-            if not planned.is_set():
-                reading.plan(begun.in_order())
-
-        async def look_first(connection: Any) -> bool:
-            """What a second reader does before it reads, while the first looks for what comes along; whether it can."""
-            if base is not None:
-                if not await go_on(marking, connection):
-                    return False
-                await looked.wait()
-            if touched is not None and not await find(touched, connection):
-                return False
-            if not await decide(begun, connection):
-                return False
-            arrange()
-            if touched is not None:
-                if not await find(touched, connection):
-                    return False
-                await touched.settled()
-                arrange()
-            return True
-
-        if base is not None:
-            if helper is not None:
-                reading.help(helper, look_first)
-            await marking.go_on(snapshot.connection)
-            await marking.ended()
-            standings = marking.standings()
-            if standings is not None and standings.untouched(base.known.mark) == set(names):
-                return await _copy(snapshot, request, await _told(origin), base, open_sink, now(), progress, started)
-            arrange()
-            looked.set()
-        else:
-            arrange()
-            if business is not None:
-                reading.afterwards(partial(go_on, marking))
-            if helper is not None:
-                # It reads what is in whatever the walk finds, while that is looked for here.
-                reading.help(helper, look_first)
+        choosing = Choosing(begun, reading, marking, part_pages, base, touched)
+        helper = None
+        if size.bytes >= WORTH_A_READER:
+            helper = beside(url, snapshot, await export_snapshot(snapshot), names, doing=doing)
+        if base is None:
+            choosing.begin(helper, marks=business is not None)
+        elif not await choosing.compare(snapshot.connection, helper):
+            return await _copy(snapshot, request, await _told(origin), base, open_sink, now(), progress, started)
         await fill_scope(snapshot, scope, request.kind)
         progress(Step("checking"))
         await check_gates(snapshot, scope, request.kind)
-        await begun.decide(snapshot.connection)
-        arrange()
-        if touched is not None:
-            await touched.find(snapshot.connection)
-            await touched.settled()
-        if standings is not None:
-            scope.begun_rows |= standings.counted
+        scope.begun_rows |= await choosing.decide(snapshot.connection)
         maker = await _told(origin)
         entries = await entries_of(snapshot, scope, names)
         if not any(entry.rows for entry in entries):
@@ -215,31 +168,39 @@ async def _back_up(
         named = BusinessRef(business.id, business.name) if business else None
         manifest = _described(snapshot, request, maker, named, entries, now())
         pieces = [pieces_of(snapshot, scope, entry, begun.pieces) for entry in manifest.tables]
-        planned.set()
-        reading.plan([piece for of_entry in pieces for piece in of_entry])
+        choosing.settle([piece for of_entry in pieces for piece in of_entry])
         reading.read(snapshot.connection)
-        written: dict[tuple[str, int], range] = {}
         with _adding_up(base):
             async with open_sink(manifest) as sink:
                 file = BackupFile(sink.write, manifest, progress)
                 await file.begin()
-                for position, of_entry in enumerate(pieces):
-                    for piece in of_entry:
-                        first = file.frames
-                        if base is not None and piece.kept is not None:
-                            await file.kept(position, base.base, piece.kept)
-                        else:
-                            async for block in reading.rows(piece):
-                                await file.block(position, block)
-                        if piece.part is not None:
-                            written[piece.table, piece.part] = range(first, file.frames)
+                written = await _write_rows(file, pieces, reading, base)
                 await file.seal(maker.sign, maker.certificate)
         await reading.ended()
-        standings = standings or marking.standings()
+        standings = choosing.standings()
         known = None
         if business is not None and standings is not None:
             known = note(snapshot, manifest, file.content, standings, written, part_pages)
     return _result(manifest, file, started, known)
+
+
+async def _write_rows(
+    file: BackupFile, pieces: Sequence[Sequence[Piece]], reading: Reading, earlier: Earlier | None
+) -> dict[tuple[str, int], range]:
+    """The pieces of each entry, one after the other, into the file; returns which of its frames hold the rows of a part
+    of a table, by the table's name and the part's number."""
+    written: dict[tuple[str, int], range] = {}
+    for position, of_entry in enumerate(pieces):
+        for piece in of_entry:
+            first = file.frames
+            if earlier is not None and piece.kept is not None:
+                await file.kept(position, earlier.base, piece.kept)
+            else:
+                async for block in reading.rows(piece):
+                    await file.block(position, block)
+            if piece.part is not None:
+                written[piece.table, piece.part] = range(first, file.frames)
+    return written
 
 
 @contextmanager

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from agent.engine import again, touched
 from agent.engine import backup as making
+from agent.engine import touched
 from agent.engine.backup_rows import entries_of
-from agent.engine.begun import Begun
 from agent.engine.bundle_file import VerifiedBundle, verify_bundle
+from agent.engine.choosing import Choosing
 from protocol.frames import Codec
 from protocol.reader import BundleReader, FrameRead
 from tests.engine.test_backup_again import Office
@@ -246,10 +246,10 @@ async def test_a_second_reader_that_comes_late_changes_nothing(
     office = Office(await laptop(SHOP + ROWS + shared), PART)
     await office.back_up()
     await office.laptop.execute(SCATTERED)
-    done, decided = asyncio.Event(), again.decide
+    done, decided = asyncio.Event(), Choosing._decide
 
-    async def late(begun: Begun, connection: Any) -> bool:
-        could = await decided(begun, connection)
+    async def late(choosing: Choosing, connection: Any) -> bool:
+        could = await decided(choosing, connection)
         await asyncio.wait_for(done.wait(), 20)
         return could
 
@@ -258,7 +258,7 @@ async def test_a_second_reader_that_comes_late_changes_nothing(
         asyncio.get_running_loop().call_soon(done.set)
         return entries
 
-    monkeypatch.setattr(making, "decide", late)
+    monkeypatch.setattr(Choosing, "_decide", late)
     monkeypatch.setattr(making, "entries_of", described)
     async with asyncio.timeout(20):
         made = await office.make(read=True)
