@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from agent.archive.errors import ArchiveError
 from agent.archive.history import History
-from agent.archive.spool import Incoming, Spool
+from agent.archive.incoming import Incoming
+from agent.archive.spool import Spool
 from agent.database.merge import Conflicts
 from agent.engine.bundle_file import VerifiedBundle
 from agent.log import get_logger

@@ -13,8 +13,9 @@ from weakref import WeakValueDictionary
 
 from agent.archive.errors import ArchiveError, DiskFullError
 from agent.archive.history import History
+from agent.archive.incoming import Incoming
 from agent.archive.records import FAILED, INTERRUPTED, REFUSED, STARTED
-from agent.archive.spool import Incoming, Spool
+from agent.archive.spool import Spool
 from agent.home import Home
 
 SILENT_SECONDS = 6.0

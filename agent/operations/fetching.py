@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.archive.history import History, new_id
+from agent.archive.incoming import Incoming
 from agent.archive.records import DONE, FAILED, INTERRUPTED, REFUSED, BackupRecord, TransferRecord
-from agent.archive.spool import Incoming, Spool
+from agent.archive.spool import Spool
 from agent.engine.bundle_file import verify_bundle
 from agent.engine.progress import Progress
 from agent.operations.backups import record_of_file

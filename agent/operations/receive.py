@@ -9,8 +9,8 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from agent.archive.history import History
+from agent.archive.incoming import Incoming
 from agent.archive.records import DONE, FAILED, REFUSED, TransferRecord
-from agent.archive.spool import Incoming
 from agent.database.errors import DatabaseError
 from agent.database.merge import Conflicts
 from agent.engine.bundle_file import VerifiedBundle, verify_bundle

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agent.archive.history import History
-from agent.archive.spool import Incoming
+from agent.archive.incoming import Incoming
 from agent.engine.bundle_file import VerifiedBundle
 from agent.operations.backups import record_of_file
 from agent.operations.placing import keep_places

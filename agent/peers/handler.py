@@ -56,7 +56,7 @@ class Peer:
 
 
 class Part(Protocol):
-    """A file that arrives in pieces and survives interruptions; ``agent.archive.spool.Incoming`` is one.
+    """A file that arrives in pieces and survives interruptions; ``agent.archive.incoming.Incoming`` is one.
 
     Entered, ``offset`` is how many bytes are there. Leaving keeps them for later; ``discard`` throws them away, and
     with them what ``remember`` keeps beside them.

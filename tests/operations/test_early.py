@@ -77,7 +77,7 @@ class Coming:
 def office(shops: Shops, monkeypatch: pytest.MonkeyPatch) -> Laptop:
     monkeypatch.setattr(early, "LEAST_ROWS", 1)
     monkeypatch.setattr(early, "SOON_SECONDS", 3600.0)
-    monkeypatch.setattr("agent.archive.spool.BUFFER", 1)
+    monkeypatch.setattr("agent.archive.incoming.BUFFER", 1)
     return shops.laptop("laptop-office-001", "shop")
 
 

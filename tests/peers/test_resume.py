@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from agent.archive.errors import DiskFullError
-from agent.archive.spool import Incoming, Spool
+from agent.archive.incoming import Incoming
+from agent.archive.spool import Spool
 from agent.engine.bundle_file import verify_bundle
 from agent.peers import push, receive
 from agent.peers.client import PeerClient
