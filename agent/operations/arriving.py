@@ -17,6 +17,9 @@ from agent.archive.incoming import Incoming
 from agent.archive.records import FAILED, INTERRUPTED, REFUSED, STARTED
 from agent.archive.spool import Spool
 from agent.home import Home
+from agent.log import get_logger
+
+log = get_logger(__name__)
 
 SILENT_SECONDS = 6.0
 _POLL_SECONDS = 1.0
@@ -124,13 +127,13 @@ class Arriving(Incoming):
 
     async def end(self, state: str, code: str, message: str) -> None:
         """Note that no more bytes come, unless that is noted already."""
-        if not self._under_way:
-            return
         async with self._noting:
-            self._under_way = False
+            if not self._under_way:
+                return
             await self._history.end_transfer(
                 self._transfer_id, state, bytes_done=self.offset, error_code=code, error=message
             )
+            self._under_way = False
 
 
 class Arrivals:
@@ -191,7 +194,10 @@ class Arrivals:
         while True:
             await asyncio.sleep(_POLL_SECONDS)
             for arriving in tuple(self._arriving.values()):
-                await arriving.fell_silent()
+                try:
+                    await arriving.fell_silent()
+                except (ArchiveError, OSError) as error:
+                    log.warning("a silent transfer is not noted yet", bundle=arriving.bundle_id, reason=str(error))
 
     async def forget_older(self, peer: str, business: str | None, bundle_id: str) -> None:
         """Throw away what came of earlier bundles of a business that its sender has replaced by a newer one."""

@@ -98,6 +98,11 @@ class EarlyRestore:
         if self._task is not None and not self._whole:
             self._task.cancel()
 
+    @property
+    def given_up(self) -> bool:
+        """Whether nothing can come of it any more, and nothing of it is under way."""
+        return self._growing.failed and (self._task is None or self._task.done())
+
     async def over(self) -> None:
         """Wait until nothing of a restore that was given up is under way any more."""
         if self._task is not None:
@@ -156,7 +161,9 @@ class EarlyRestores:
 
     async def expect(self, transfer_id: str, manifest: Manifest, path: Path, approval: Approval) -> EarlyRestore | None:
         """Who is to be told how the bundle grows, if it is large enough."""
-        await self._end(transfer_id)
+        await self.forget(transfer_id)
+        # Senders that fell silent for good say no word.
+        self._early = {name: early for name, early in self._early.items() if not early.given_up}
         if manifest.total_rows < LEAST_ROWS:
             return None
         early = EarlyRestore(self._workspace, self._history, manifest, path, approval, transfer_id, self._turn)
@@ -173,9 +180,10 @@ class EarlyRestores:
     async def close(self) -> None:
         """Give all of them up."""
         for transfer_id in tuple(self._early):
-            await self._end(transfer_id)
+            await self.forget(transfer_id)
 
-    async def _end(self, transfer_id: str) -> None:
+    async def forget(self, transfer_id: str) -> None:
+        """Give that of this transfer up, if there is one."""
         if (early := self._early.pop(transfer_id, None)) is not None:
             early.gone()
             await early.over()

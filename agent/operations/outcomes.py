@@ -115,10 +115,14 @@ class RunningRestore:
             await self._end(REFUSED if refused else FAILED, error)
             raise
         counts, digest = told(result)
-        await self._history.end_restore(self._record.id, APPLIED, counts=counts, plan_digest=digest)
-        if self._undo is not None:
-            await self._history.add_backup(self._undo[1])
-            await trim_undos(self.workspace, self._history)
+        try:
+            await self._history.end_restore(self._record.id, APPLIED, counts=counts, plan_digest=digest)
+            if self._undo is not None:
+                await self._history.add_backup(self._undo[1])
+                await trim_undos(self.workspace, self._history)
+        except (ArchiveError, OSError) as error:
+            # The rows are in, and must not look refused. The next start asks the database, as after a crash here.
+            log.warning("a restore was applied, and not all of it noted", restore=self._record.id, reason=str(error))
         return result
 
     def _open(self, manifest: Manifest) -> AbstractAsyncContextManager[Sink]:
@@ -128,7 +132,11 @@ class RunningRestore:
         async with self._noting:
             self._ended = state, error
             if self._entered:
-                await self._note_end(state, error)
+                try:
+                    await self._note_end(state, error)
+                except (ArchiveError, OSError) as unnoted:
+                    # What ended the restore is what is to be told.
+                    log.warning("how a restore ended is not noted", restore=self._record.id, reason=str(unnoted))
 
     async def _note_end(self, state: str, error: BaseException) -> None:
         await self._history.end_restore(

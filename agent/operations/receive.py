@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
+from agent.archive.errors import ArchiveError
 from agent.archive.history import History
 from agent.archive.incoming import Incoming
 from agent.archive.records import DONE, FAILED, REFUSED, TransferRecord
@@ -70,7 +72,7 @@ class Reception:
         self._answering = Answering.of(lambda: workspace.database_url, workspace.catalogue)
         self._queue = Queue()
         self.approvals = Approvals(workspace, history)
-        self._signing = Signing(workspace, history)
+        self._signing = Signing(workspace, history, self.approvals)
         self._early = EarlyRestores(workspace, history, self._queue.lock)
         self._giving = Giving(workspace, history)
         self._left: dict[str, asyncio.Task[None]] = {}
@@ -137,6 +139,7 @@ class Reception:
 
     async def stopped(self, peer: Peer, offer: IncomingOffer, *, cancelled: bool) -> None:
         """Note that a bundle comes no further."""
+        await self._early.forget(offer.transfer_id)
         await self.arrivals.stopped(offer.transfer_id, peer.name, cancelled=cancelled)
 
     async def apply(
@@ -167,18 +170,17 @@ class Reception:
             async with self._queue.turn(lambda before: report("queued", 0, 0, f"{before} before it")):
                 result = await self._apply(offer, bundle, news, approval, report)
                 return await self._applied(peer, offer, part, bundle, result, approval)
-        except DatabaseError as error:
-            await self._history.end_transfer(
-                offer.transfer_id, FAILED, bytes_done=offer.size, error_code=error.code, error=str(error)
-            )
+        except (DatabaseError, ArchiveError, OSError) as error:
+            # Where the disk is full it may be that the history cannot be written to either.
+            with suppress(ArchiveError):
+                code = getattr(error, "code", "unexpected")
+                await self._history.end_transfer(
+                    offer.transfer_id, FAILED, bytes_done=offer.size, error_code=code, error=str(error)
+                )
             raise
         except (EngineError, ProtocolError, TablesError, OperationError) as error:
-            receipt = self._signing.receipt(bundle.manifest, "refused", {}, {}, str(error))
-            await self._signing.keep(part, bundle)
-            await self._signing.end(offer, receipt, REFUSED, {}, error)
-            await self.approvals.ended(offer, f"refused: {error}")
             log.warning("push refused", peer=peer.name, bundle=bundle.manifest.bundle_id, reason=str(error))
-            return receipt
+            return await self._signing.refused(offer, part, bundle, error)
 
     async def _apply(
         self, offer: IncomingOffer, bundle: VerifiedBundle, news: News | None, approval: Approval, report: Report
@@ -205,16 +207,16 @@ class Reception:
         result: RestoreResult,
         approval: Approval,
     ) -> SignedReceipt:
-        """The rows are in: keep the bundle, and sign what came of it."""
+        """The rows are in: keep the bundle, and sign what came of it.
+
+        Whatever else goes wrong now, the sender must be able to learn that.
+        """
         manifest = bundle.manifest
         counts = totals(result.plan)
         by_table = {name: in_words(each) for name, each in result.plan.tables.items()}
         words = [*await self._proof(bundle, result, approval), *result.plan.warnings]
         receipt = self._signing.receipt(manifest, "applied", by_table, counts, "; ".join(words)[:1000])
-        # The receipt first: once the database has the rows, the sender must be able to learn it, whatever comes.
-        await self._signing.end(offer, receipt, DONE, counts, None)
-        await self._signing.keep(part, bundle)
-        await self.approvals.ended(offer, "applied")
+        await self._signing.applied(offer, part, bundle, receipt, counts)
         log.info("push applied", peer=peer.name, bundle=manifest.bundle_id, **counts)
         return receipt
 
@@ -241,8 +243,8 @@ class Reception:
             return []
         try:
             proof = await proved(self._workspace, bundle.path, result, NO_CHOICES)
-        except (DatabaseError, EngineError) as error:
-            # The rows are in: a comparison that fails now must not make the push look failed.
+        except Exception as error:
+            # The rows are in: a comparison that fails now, however, must not make the push look failed.
             log.warning("not compared after the push", bundle=bundle.manifest.bundle_id, reason=str(error))
             return ["not compared with the bundle"]
         if proof is None:

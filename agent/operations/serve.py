@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 
@@ -16,6 +16,7 @@ from agent.operations.renewing import keep_certificate
 from agent.operations.shops import serve_invitations
 from agent.operations.standing import keep_standing
 from agent.operations.trusting import TrustDesk
+from agent.operations.upkeep import keep_up
 from agent.operations.workspace import Workspace
 from agent.peers.discovery import Discovery, Sighting
 from agent.peers.errors import DiscoveryError, PeerError
@@ -92,15 +93,16 @@ async def serving(workspace: Workspace) -> AsyncIterator[PeerServer]:
                 async with network(workspace, discovery=discovery) as net, asyncio.TaskGroup() as tasks:
                     attending.hear = net.directory.hear
                     attending.met = lambda peer: meetings.met(peer, clock(), workspace.store.roster().version)
-                    background = [
-                        tasks.create_task(_keep_roster(workspace, net, meetings, news)),
-                        tasks.create_task(serve_invitations(workspace, discovery)),
-                        tasks.create_task(_keep_clean(attending)),
-                        tasks.create_task(keep_certificate(workspace, net, server)),
-                        tasks.create_task(_watch_own_name(workspace, net, clashed)),
-                        tasks.create_task(keep_standing(workspace, server)),
-                        tasks.create_task(attending.go_on()),
-                    ]
+                    works: dict[str, Callable[[], Awaitable[None]]] = {
+                        "meeting the others": partial(_keep_roster, workspace, net, meetings, news),
+                        "serving invitations": partial(serve_invitations, workspace, discovery),
+                        "tidying the spool": partial(_keep_clean, attending),
+                        "renewing the certificate": partial(keep_certificate, workspace, net, server),
+                        "watching for clones": partial(_watch_own_name, workspace, net, clashed),
+                        "telling where transfers stand": partial(keep_standing, workspace, server),
+                        "going on with what waited for a yes": attending.go_on,
+                    }
+                    background = [tasks.create_task(keep_up(doing, work)) for doing, work in works.items()]
                     log.info(
                         "ready",
                         name=workspace.config.device_name(),

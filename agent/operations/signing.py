@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
+from agent.archive.errors import ArchiveError
 from agent.archive.history import History
 from agent.archive.incoming import Incoming
+from agent.archive.records import DONE, REFUSED
 from agent.engine.bundle_file import VerifiedBundle
+from agent.log import get_logger
+from agent.operations.approving import Approvals
 from agent.operations.backups import record_of_file
 from agent.operations.placing import keep_places
 from agent.operations.workspace import Workspace, utc_now
@@ -13,13 +19,19 @@ from protocol.manifest import Kind, Manifest
 from protocol.messages import Outcome, Receipt, SignedReceipt
 from protocol.names import bundle_name
 
+log = get_logger(__name__)
+
 
 class Signing:
-    """The end of pushes to this laptop, in the order in which it is to be noted: the receipt before anything else."""
+    """The end of pushes to this laptop, and of the ``approvals`` that some of them waited for.
 
-    def __init__(self, workspace: Workspace, history: History) -> None:
+    A history or an archive that cannot be written to at the moment keeps no sender from its receipt: that is logged.
+    """
+
+    def __init__(self, workspace: Workspace, history: History, approvals: Approvals) -> None:
         self._workspace = workspace
         self._history = history
+        self._approvals = approvals
 
     def receipt(
         self,
@@ -62,7 +74,30 @@ class Signing:
             error=str(error) if error else None,
         )
 
-    async def keep(self, part: Incoming, bundle: VerifiedBundle) -> None:
+    async def applied(
+        self,
+        offer: IncomingOffer,
+        part: Incoming,
+        bundle: VerifiedBundle,
+        receipt: SignedReceipt,
+        counts: dict[str, int],
+    ) -> None:
+        """The rows are in. The receipt is noted before anything else: its sender may have to ask for it again."""
+        await _noted(offer, self.end(offer, receipt, DONE, counts, None))
+        await _noted(offer, self._keep(part, bundle))
+        await _noted(offer, self._approvals.ended(offer, "applied"))
+
+    async def refused(
+        self, offer: IncomingOffer, part: Incoming, bundle: VerifiedBundle, error: Exception
+    ) -> SignedReceipt:
+        """Nothing of it is in; the bundle is kept all the same. Returns the receipt that says why."""
+        receipt = self.receipt(bundle.manifest, "refused", {}, {}, str(error))
+        await _noted(offer, self._keep(part, bundle))
+        await _noted(offer, self.end(offer, receipt, REFUSED, {}, error))
+        await _noted(offer, self._approvals.ended(offer, f"refused: {error}"))
+        return receipt
+
+    async def _keep(self, part: Incoming, bundle: VerifiedBundle) -> None:
         """Move the bundle from the spool into the archive."""
         manifest = bundle.manifest
         path = await part.promote(self._workspace.archive, manifest.kind.value, bundle_name(manifest))
@@ -71,3 +106,10 @@ class Signing:
         )
         if manifest.kind is Kind.BUSINESS:
             await keep_places(self._workspace.home, manifest.bundle_id, bundle.places)
+
+
+async def _noted(offer: IncomingOffer, noting: Awaitable[None]) -> None:
+    try:
+        await noting
+    except (ArchiveError, OSError) as error:
+        log.warning("a push has ended, and not all of it is noted", transfer=offer.transfer_id, reason=str(error))

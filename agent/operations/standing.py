@@ -93,20 +93,16 @@ async def keep_standing(workspace: Workspace, server: PeerServer) -> None:
         while True:
             moving = [_moving(each) for each in server.transfers()]
             if moving or told:
-                for name in await asyncio.to_thread(_tell, home, moving):
+                # First, since it may be what makes room for writing anything.
+                for name in await asyncio.to_thread(_wanted, home):
                     if await server.cancel(name, here):
                         log.warning("transfer cancelled", transfer=name)
                         await asyncio.to_thread(_done, home, name)
+                await asyncio.to_thread(_write, home, moving)
             told = bool(moving)
             await beat(POLL_SECONDS)
     finally:
         _write(home, [])
-
-
-def _tell(home: Home, moving: Sequence[dict[str, object]]) -> list[str]:
-    """Write where they stand; the names of those that somebody wants cancelled."""
-    _write(home, moving)
-    return _wanted(home)
 
 
 def _write(home: Home, moving: Sequence[dict[str, object]]) -> None:
