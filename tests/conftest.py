@@ -6,10 +6,16 @@ import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.databases import EMBEDDED, Database, Server, Servers, server_names
 
 MakeDatabase = Callable[..., Awaitable[Database]]
+
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -9,7 +9,7 @@ import math
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from certs.codes import HIGHEST_WINDOW, Code, new_code, parse_code
@@ -60,7 +60,6 @@ def test_the_words_stay_out_of_logs() -> None:
     assert "copper" not in repr(Code(7, ("copper", "lantern", "violin")))
 
 
-@settings(deadline=None)
 @given(seed=st.integers())
 def test_every_code_is_read_back(seed: int) -> None:
     code = new_code(random.Random(seed))
@@ -104,7 +103,6 @@ def test_a_mistyped_word_is_named_with_the_nearest() -> None:
     assert "'lantern'" in caught.value.hint
 
 
-@settings(deadline=None)
 @given(text=st.text(max_size=60))
 def test_any_text_is_a_code_or_a_bad_code(text: str) -> None:
     with contextlib.suppress(BadCode):

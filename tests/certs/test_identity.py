@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.verification import PolicyBuilder
 from cryptography.x509.verification import Store as Anchors
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from certs import certificates, keys
@@ -68,7 +68,6 @@ def test_private_key_stays_out_of_logs(identity: Identity) -> None:
     assert "private_key" not in repr(identity)
 
 
-@settings(deadline=None)
 @given(message=st.binary(max_size=200), other=st.binary(max_size=200))
 def test_signature_belongs_to_one_message(message: bytes, other: bytes) -> None:
     identity = Identity.create("a", NOW)
@@ -79,7 +78,6 @@ def test_signature_belongs_to_one_message(message: bytes, other: bytes) -> None:
             verify_signature(identity.certificate, signature, other)
 
 
-@settings(deadline=None)
 @given(signature=st.binary(max_size=100))
 def test_noise_is_no_signature(identity: Identity, signature: bytes) -> None:
     with pytest.raises(BadSignature):
@@ -92,7 +90,6 @@ def test_signature_by_another_device(identity: Identity) -> None:
         verify_signature(other.certificate, identity.sign(b"m"), b"m")
 
 
-@settings(deadline=None)
 @given(data=st.binary(max_size=300))
 def test_noise_is_no_certificate(data: bytes) -> None:
     with pytest.raises(BadCertificate):

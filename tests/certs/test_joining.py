@@ -404,7 +404,7 @@ def test_a_relay_that_changes_the_key_is_found_out(admin: Store, joiner: Store, 
     assert admin.roster().trusts(joiner.identity().node_id) == (step == 5)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(step=st.integers(0, 5), position=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_no_changed_bit_goes_unnoticed(
     admin: Store, joiner: Store, seconds: Seconds, step: int, position: float, bit: int
@@ -426,7 +426,7 @@ def test_no_changed_bit_goes_unnoticed(
     assert join.result is None
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=200))
 def test_noise_is_answered_and_counts_for_nothing(invite: InviteSide, data: bytes) -> None:
     answer = invite.receive(data)
@@ -435,7 +435,7 @@ def test_noise_is_answered_and_counts_for_nothing(invite: InviteSide, data: byte
     assert invite.open
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(spake=st.binary(min_size=30, max_size=36) | st.binary(min_size=32, max_size=32).map(lambda b: b"A" + b))
 def test_bad_points_are_malformed(joiner: Store, admin: Store, seconds: Seconds, spake: bytes) -> None:
     key = joiner.identity().public_key

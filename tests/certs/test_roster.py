@@ -8,7 +8,7 @@ from typing import Any
 
 import msgpack
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from certs import keys
@@ -61,7 +61,6 @@ members = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(many=st.lists(members, max_size=8, unique_by=lambda member: member.node_id), version=st.integers(1, 2**60))
 def test_a_signed_roster_comes_back_equal(many: list[Member], version: int) -> None:
     roster = Roster(AUTHORITY.shop_id, "Corner Shop", version, NOW, tuple(many))
@@ -80,7 +79,6 @@ def test_no_changed_bit_is_believed(roster: Roster) -> None:
             SignedRoster.verify(bytes(changed), AUTHORITY.shop_id)
 
 
-@settings(deadline=None)
 @given(data=st.binary(max_size=300))
 def test_noise_is_malformed(data: bytes) -> None:
     with pytest.raises(Malformed):
@@ -161,7 +159,6 @@ def test_two_rosters_of_one_version_are_a_conflict(roster: Roster) -> None:
         held.accept(AUTHORITY.sign_roster(roster.revoke(FINANCE.node_id, NOW)).encode())
 
 
-@settings(deadline=None)
 @given(order=st.permutations(range(6)))
 def test_any_order_of_arrival_ends_at_the_newest(order: list[int]) -> None:
     roster = Roster(AUTHORITY.shop_id, "Corner Shop", 1, NOW, (entry(ADMIN, Role.ADMIN),))

@@ -28,7 +28,7 @@ def test_nul_is_refused(function) -> None:  # type: ignore[no-untyped-def]
         function("a\0b")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(texts=st.lists(TEXT, min_size=1, max_size=20))
 async def test_any_text_comes_through(servers: Servers, texts: list[str]) -> None:
     cluster = servers.get("embedded-18").cluster

@@ -19,9 +19,7 @@ from tests.support.oracle import business_rows, dangling, disagreements, full_ro
 from tests.support.random_shops import build, random_rules, random_tables
 
 
-@settings(
-    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(seed=st.integers(0, 1 << 32))
 async def test_random_schemas_come_as_the_rule_says(server: Server, seed: int) -> None:
     await check(server, seed)

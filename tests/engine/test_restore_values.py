@@ -136,7 +136,7 @@ def _names(kinds: list[str]) -> str:
     return ", ".join(f"c{place}" for place, _ in enumerate(kinds))
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[*HealthCheck])
+@settings(max_examples=12, suppress_health_check=[*HealthCheck])
 @given(drawn=tables())
 async def test_rows_of_every_type_come_back_equal_and_merge(
     database: MakeDatabase, tmp_path: Path, drawn: tuple[list[str], list[Row], list[Row]]

@@ -102,7 +102,7 @@ def test_equal_tables_are_only_named_even_where_the_row_order_of_others_changed(
     assert sent.count(struct.pack(">BI", SAME, 36)) == 100
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.integers(0, 1 << 30),
     st.integers(0, 300),

@@ -30,7 +30,7 @@ def check(rows: list[bytes], before: list[bytes]) -> Edits:
     return found
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     st.integers(0, 1 << 30),
     st.integers(1, 400),

@@ -235,7 +235,7 @@ def test_what_is_missing_is_an_alarm_as_much_as_what_failed() -> None:
     assert still == [slot], "the alarm stays until it is made, also when the next one is due"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     zone=st.sampled_from(["Europe/Berlin", "America/St_Johns", "Australia/Lord_Howe", "Pacific/Apia", "UTC"]),
     minutes=st.lists(st.integers(0, 1439), min_size=1, max_size=5, unique=True),
