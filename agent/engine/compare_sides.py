@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
+from agent.database.businesses import NoSuchBusiness
 from agent.database.digests import (
     Digest,
     Question,
@@ -106,16 +107,19 @@ def _live_rows(scope: Scope, table: str) -> Rows:
 
 @asynccontextmanager
 async def live_side(url: str, catalogue: Catalogue, business: str) -> AsyncIterator[LiveSide]:
-    """The business (id, name or slug) in the database at ``url``, in one snapshot that lasts as long as the block.
+    """The business with this id in the database at ``url``, in one snapshot that lasts as long as the block.
 
-    Raises errors of ``agent.database``.
+    Another one that is only called so is not meant: who may ask was decided by the id. Raises ``NoSuchBusiness`` and
+    errors of ``agent.database``.
     """
 
     def reads(classification: Classification) -> tuple[str, ...]:
         return tables_to_read(Kind.BUSINESS, classification)
 
     async with open_snapshot(url, catalogue, reads, doing=_DOING) as snapshot:
-        _, scope = await choose_rows(snapshot, business)
+        found, scope = await choose_rows(snapshot, business)
+        if found.id != business:
+            raise NoSuchBusiness(f"There is no business with the id {business!r} in this database.")
         yield LiveSide(snapshot, scope)
 
 

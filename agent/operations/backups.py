@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from agent.archive.errors import HistoryError
 from agent.archive.history import History
 from agent.archive.records import BackupRecord
+from agent.archive.steps import to_the_end
 from agent.archive.writer import Writer
 from agent.engine.backup import BackupRequest, BackupResult, backup
 from agent.engine.progress import Progress, silent
 from agent.growing import Growing
+from agent.log import get_logger
 from agent.operations.placing import keep_places
 from agent.operations.remembering import Of, remember, remembered
 from agent.operations.workspace import Workspace, utc_now
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from agent.sealing.age import Lock
     from agent.sealing.stream import Sealer
 
+log = get_logger(__name__)
 
 Opened = Callable[[Manifest, Growing], None]
 
@@ -69,14 +73,14 @@ class _FileSink:
 
     def __init__(self, writer: Writer, manifest: Manifest, opened: Opened | None) -> None:
         self.writer = writer
+        self.manifest = manifest
         self.path: Path | None = None
-        self._manifest = manifest
         self._opened = opened
 
     async def __aenter__(self) -> Writer:
         writer = await self.writer.__aenter__()
         if self._opened is not None and (growing := writer.growing()) is not None:
-            self._opened(self._manifest, growing)
+            self._opened(self.manifest, growing)
         return writer
 
     async def __aexit__(
@@ -84,7 +88,7 @@ class _FileSink:
     ) -> None:
         try:
             if kind is None:
-                self.path = await self.writer.commit(bundle_name(self._manifest))
+                self.path = await self.writer.commit(bundle_name(self.manifest))
         finally:
             await self.writer.__aexit__(kind, error, trace)
 
@@ -103,7 +107,8 @@ async def make_backup(
     sealed with ``lock`` if there is one; the archive's own seal is the archive's affair. ``opened`` is told of a bundle
     that others may read while it is made; once more, if that one is given up for another.
 
-    Raises errors of ``agent.database``, ``agent.engine`` and ``agent.archive``; then there is no file and no record.
+    Raises errors of ``agent.database``, ``agent.engine`` and ``agent.archive``; then, and where it is cancelled before
+    it is recorded, there is no file and no record.
     """
     sinks: list[_FileSink] = []
 
@@ -128,12 +133,9 @@ async def make_backup(
                 earlier=earlier,
                 progress=progress,
             )
-    finally:
-        await asyncio.gather(origin, return_exceptions=True)
-    sink = sinks[-1]
-    assert sink.path is not None
-    record = await history.add_backup(
-        backup_record(
+        sink = sinks[-1]
+        assert sink.path is not None
+        record = backup_record(
             workspace,
             result.manifest,
             sink.path,
@@ -142,12 +144,37 @@ async def make_backup(
             checksum=sink.writer.sha256,
             came="made",
         )
-    )
+        record = await to_the_end(history.add_backup(record))
+    except BaseException:
+        await to_the_end(_take_back(workspace, history, sinks))
+        raise
+    finally:
+        await asyncio.gather(origin, return_exceptions=True)
     if request.business is not None and output is None:
         await keep_places(workspace.home, record.id, result.places)
         if result.known is not None:
             await remember(workspace, Of.MADE, request.business, result.known)
     return BackupMade(sink.path, record, result)
+
+
+async def _take_back(workspace: Workspace, history: History, sinks: Sequence[_FileSink]) -> None:
+    """Remove the files of a backup that did not end well.
+
+    A record may be there after all: it goes first, and if it cannot, the file stays. No record is without its file.
+    """
+    for sink in sinks:
+        if sink.path is None:
+            continue
+        try:
+            try:
+                await history.remove_backup(sink.manifest.bundle_id)  # waits for one that is being written
+            except HistoryError:
+                if await history.backup(sink.manifest.bundle_id) is not None:
+                    raise
+            await workspace.archive.remove(sink.path)
+        except Exception as error:
+            # What ended the backup is what is to be told.
+            log.warning("a backup that did not end well is still there", file=sink.path.name, reason=str(error))
 
 
 def backup_record(

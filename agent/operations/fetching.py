@@ -83,6 +83,9 @@ async def fetch(
             path = await part.promote(workspace.archive, bundle.manifest.kind.value, bundle_name(bundle.manifest))
         finally:
             await part.close()
+        record = await history.add_backup(
+            await record_of_file(workspace, bundle.manifest, path, raw_size=bundle.seal.raw_bytes, came="pulled")
+        )
     except BaseException as error:
         state = INTERRUPTED if isinstance(error, (PeerError, asyncio.CancelledError, KeyboardInterrupt)) else FAILED
         await history.end_transfer(
@@ -92,9 +95,6 @@ async def fetch(
             error=str(error) or "The pull was stopped.",
         )
         raise
-    record = await history.add_backup(
-        await record_of_file(workspace, bundle.manifest, path, raw_size=bundle.seal.raw_bytes, came="pulled")
-    )
     # What was asked for may have been an ID, or a name in other letters: the bundle knows both.
     await history.end_transfer(
         transfer.id,

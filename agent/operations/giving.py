@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 
 from agent.archive.history import History
 from agent.archive.records import DONE, FAILED, BackupRecord, TransferRecord
-from agent.database.businesses import find_business
+from agent.database.businesses import BusinessError, find_business
 from agent.engine.backup import BackupRequest
+from agent.engine.bundle_file import manifest_of
 from agent.engine.progress import Step
 from agent.log import get_logger
 from agent.operations.backups import make_backup
@@ -47,16 +49,30 @@ class Giving:
         kind = Kind(request.kind)
         if request.bundle_id is not None and (known := await self._held(peer, kind, request.bundle_id)) is not None:
             path = self._workspace.archive.locate(known.path)
-            if await asyncio.to_thread(path.is_file):
+            if await asyncio.to_thread(self._is_there, known, path):
                 return await self._prepared(path, known.id)
         if request.bundle_id is not None and request.business is None and kind is Kind.BUSINESS:
             raise NoSuchBundle("This bundle is not here any more.")
         business = request.business
         if business is not None and self._limits(peer) != (NO_LIMITS, NO_LIMITS):
-            business = find_business(await businesses(self._workspace), business).id
-        roster = self._workspace.store.roster()
-        require_pull(roster, peer.node_id, self._own_node, kind, business, request.business or f"a {kind.value} backup")
-        return await self._make(peer, kind, request, report)
+            business = await self._meant(peer, business)
+        self._require_pull(peer, kind, business, request)
+        return await self._make(peer, kind, business, request, report)
+
+    async def _meant(self, peer: Peer, wanted: str) -> str:
+        """The ID of the business that a limited peer means. What is said of a mistake names none that it may not know
+        of."""
+        own = self._own_limits()
+        found = await businesses(self._workspace)
+        with suppress(BusinessError):
+            return find_business(found, wanted).id
+        return find_business(tuple(each for each in found if may_see(peer.limits, own, each.id)), wanted).id
+
+    def _require_pull(self, peer: Peer, kind: Kind, business: str | None, request: PullRequest) -> None:
+        """Raise :class:`NotAllowed` unless the peer may have that business, called as it was asked for: a refusal tells
+        nobody the name of another one."""
+        what = request.business or f"a {kind.value} backup"
+        require_pull(self._workspace.store.roster(), peer.node_id, self._own_node, kind, business, what)
 
     async def _held(self, peer: Peer, kind: Kind, bundle_id: str) -> BackupRecord | None:
         """A bundle that is here and that the peer may have: made for it by a pull, or of a device that is its own to
@@ -77,7 +93,20 @@ class Giving:
         require(self._workspace.config.device_name(), self._own_limits(), Right.GIVE, business, what)
         return known
 
-    async def _make(self, peer: Peer, kind: Kind, request: PullRequest, report: Report) -> Prepared:
+    def _is_there(self, known: BackupRecord, path: Path) -> bool:
+        """Whether the file is the bundle whose business was held against the limits: its name proves nothing.
+        Blocking."""
+        manifest = manifest_of(path, self._workspace.bundle_files.open) if path.is_file() else None
+        if manifest is None:
+            return False
+        business = manifest.business.id if manifest.business is not None else None
+        return (manifest.bundle_id, business) == (known.id, known.business_id)
+
+    async def _make(
+        self, peer: Peer, kind: Kind, business: str | None, request: PullRequest, report: Report
+    ) -> Prepared:
+        """A new backup. One that turns out not to be the peer's to have stays in the archive."""
+
         def progress(step: Step) -> None:
             report("applying", step.done, step.total, step.stage)
 
@@ -98,13 +127,16 @@ class Giving:
                 self._history,
                 BackupRequest(
                     kind,
-                    request.business,
+                    business,
                     compress=request.compress,
                     include_demo=request.include_demo,
                     target_node=peer.node_id,
                 ),
                 progress=progress,
             )
+            # Names and limits may be others by now: what counts is what is in it.
+            of = made.result.manifest.business
+            self._require_pull(peer, kind, of.id if of is not None else None, request)
         except Exception as error:
             await self._history.end_transfer(
                 transfer.id, FAILED, error_code=str(getattr(error, "code", "unexpected")), error=str(error)

@@ -273,7 +273,7 @@ COPIES = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(copies=COPIES, seed=st.integers(0, 99))
 def test_promises_hold_for_any_archive(copies: list[Copy], seed: int) -> None:
     now = datetime(2026, 6, 1, tzinfo=UTC)
