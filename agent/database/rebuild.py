@@ -1,8 +1,8 @@
 """Loading tables without what makes it slow: keys, indexes and foreign keys go first and come again at the end.
 
 All of it happens in the transaction that loads, so nobody ever sees a table without them. What PostgreSQL's own
-definition of a thing does not say in full (a comment, a tablespace, a state), or what something else hangs on, stays in
-place: it is then kept up row by row, as always.
+definition of a thing does not say in full (a comment, a tablespace, a parameter, a state), or what something else hangs
+on, stays in place: it is then kept up row by row, as always.
 """
 
 from __future__ import annotations
@@ -59,25 +59,31 @@ WHERE k.contype = 'f' AND (k.conrelid = ANY($1::oid[]) OR k.confrelid = ANY($1::
 ORDER BY c.relname, k.conname
 """
 
+# In the order in which they are made again. A foreign key takes the oldest index of its columns, so those that foreign
+# keys have come first.
 _INDEXES = f"""
 SELECT {_named("n", "x")} AS name, {_named("tn", "t")} AS table_name, quote_ident(k.conname) AS constraint,
        pg_get_constraintdef(k.oid) AS constraint_definition, pg_get_indexdef(i.indexrelid) AS definition,
        ARRAY(SELECT f.oid FROM pg_constraint f WHERE f.contype = 'f' AND f.conindid = i.indexrelid) AS needed_by,
        i.indisvalid AND i.indisready AND NOT i.indisreplident AND NOT i.indisclustered AND NOT i.indisexclusion
-       AND x.reltablespace = 0 AND coalesce(k.conislocal AND k.coninhcount = 0, true)
+       AND x.reltablespace = 0
+       AND (k.oid IS NULL OR k.conislocal AND k.coninhcount = 0 AND x.reloptions IS NULL)
        AND NOT EXISTS (SELECT FROM pg_description d WHERE d.objoid IN (i.indexrelid, k.oid)
                        AND d.classoid IN ('pg_class'::regclass, 'pg_constraint'::regclass))
-       AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = i.indexrelid AND a.attstattarget > 0)
+       AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = i.indexrelid AND a.attstattarget >= 0)
        AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.refobjid IN (i.indexrelid, k.oid) AND d.deptype <> 'i'
                        AND d.refclassid IN ('pg_class'::regclass, 'pg_constraint'::regclass)
                        AND NOT EXISTS (SELECT FROM pg_constraint f WHERE d.classid = 'pg_constraint'::regclass
                                        AND f.oid = d.objid AND f.contype = 'f'))
+       AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = i.indexrelid AND d.classid = 'pg_class'::regclass
+                       AND d.deptype = 'x')
        AS simple
 FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_namespace n ON n.oid = x.relnamespace
 JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace tn ON tn.oid = t.relnamespace
 LEFT JOIN pg_constraint k ON k.conindid = i.indexrelid AND k.conrelid = i.indrelid AND k.contype IN ('p', 'u', 'x')
 WHERE i.indrelid = ANY($1::oid[])
-ORDER BY t.relname, NOT i.indisprimary, x.relname
+ORDER BY t.relname, NOT EXISTS (SELECT FROM pg_constraint f WHERE f.contype = 'f' AND f.conindid = i.indexrelid),
+         i.indexrelid
 """
 
 
@@ -188,7 +194,12 @@ async def add_references(connection: asyncpg.Connection, rebuild: Rebuild, told:
 async def _put_up(
     connection: asyncpg.Connection, statements: Iterable[tuple[str, str]], told: Callable[[str], None]
 ) -> None:
-    await connection.execute(f"SET LOCAL maintenance_work_mem = '{_MEMORY}'")
+    # An index that names no tablespace was in the database's own. And no table can be altered while a deferred key has
+    # yet to look at rows of it: it looks now, when all rows are there.
+    await connection.execute(
+        f"SET LOCAL maintenance_work_mem = '{_MEMORY}'; SET LOCAL default_tablespace = ''; "
+        "SET CONSTRAINTS ALL IMMEDIATE"
+    )
     for name, statement in statements:
         told(name)
         await connection.execute(statement)

@@ -171,8 +171,6 @@ async def undo(
             await take_down(connection, rebuild)
         await _write(work, plan, recorder, progress, reverts_first=reverts_first)
         if rebuild is not None:
-            # A foreign key cannot be made while another one that is deferred has yet to look at rows of its table.
-            await connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
             await add_references(connection, rebuild, lambda name: progress(Step("checking references", what=name)))
         manifest = await write_undo(
             recorder,
