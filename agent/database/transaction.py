@@ -147,5 +147,8 @@ def _refusing_rows(doing: str) -> Iterator[None]:
         yield
     except asyncpg.IntegrityConstraintViolationError as error:
         where = f" of {error.table_name}" if error.table_name else ""
-        detail = f" {error.detail}" if error.detail else ""
+        # Which key is missing is worth knowing. Of others the server tells values: for a CHECK the whole row, with all
+        # that it says of a person, and this text goes to logs and mails.
+        told = error.detail if isinstance(error, asyncpg.ForeignKeyViolationError) else None
+        detail = f" {told}" if told else ""
         raise RowsRefused(f"{doing} stopped: the database refused a row{where}: {error.args[0]}.{detail}") from error

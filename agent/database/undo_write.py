@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 import asyncpg
 
 from agent.database.names import column_list, literal, qualified, quote
+from agent.database.scalars import scalars
 from agent.database.undo import MARK, NOW, WHAT, Change, mark, new_rows, stored
 from agent.tables.schema import ForeignKey, Table
 
@@ -82,6 +83,15 @@ async def keep_brought(connection: asyncpg.Connection, kept: Kept) -> None:
         f"INSERT INTO {kept.relation} {new_rows(kept.table, f'pg_temp.backroom_brought_{kept.index} l')}; "
         f"DROP TABLE pg_temp.backroom_brought_{kept.index}"
     )
+
+
+async def inserted(connection: asyncpg.Connection, several: Iterable[Kept]) -> frozenset[str]:
+    """The tables, by name, into which the restore inserted rows."""
+    asked = {
+        kept.table.name: f"EXISTS (SELECT FROM {kept.relation} WHERE {quote(WHAT)} = {literal(Change.INSERTED)})"
+        for kept in several
+    }
+    return frozenset(name for name, some in (await scalars(connection, asked)).items() if some)
 
 
 async def decide(connection: asyncpg.Connection, kept: Kept, *, overwrite: bool) -> dict[Fate, int]:

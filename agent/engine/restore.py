@@ -20,6 +20,7 @@ from agent.database.transaction import Begun, Connection, Isolation, commit_sure
 from agent.database.undo import Recorder
 from agent.database.untouched import untouched
 from agent.engine.apply import write
+from agent.engine.apply_mirror import mirrored_tables
 from agent.engine.apply_plan import make_plan
 from agent.engine.apply_work import Work, prepare
 from agent.engine.bundle_file import BundleSource
@@ -176,7 +177,9 @@ async def _restore(wanted: _Wanted, earlier: Earlier | None, *, may_load: bool) 
         work = await _stage(connection, wanted, target, loaded, unpack)
         if rebuild is None:
             progress(Step("waiting for the platform"))
-            await hold_tables(connection, [*work.tables, *target.queues])
+            # A mirror's also where a row that comes meanwhile would go with the one that it refers to.
+            dragged = work.schema.dragged_along(mirrored_tables(work))
+            await hold_tables(connection, [*work.tables, *target.queues, *dragged])
         plan = await _full_plan(work)
         if rebuild is not None and work.renames.found:
             raise NotLoaded

@@ -27,6 +27,7 @@ from agent.database.undo_write import (
     decide,
     delete_rows,
     going_rows,
+    inserted,
     keep_brought,
     return_rows,
     returned_rows,
@@ -152,7 +153,10 @@ async def undo(
     async with open_transaction(url, Isolation.COMMITTED, doing=_DOING) as connection:
         await one_at_a_time(connection)
         work = await _stage(connection, source, catalogue, own_node, progress)
-        await hold_tables(connection, [kept.table for kept in work.kept.values()])
+        # Also where a row that comes meanwhile would go with the one that it refers to.
+        may_go = await inserted(connection, work.kept.values())
+        held = [kept.table for kept in work.kept.values()]
+        await hold_tables(connection, [*held, *work.schema.dragged_along(may_go)])
         plan = await _plan(work, source.manifest, overwrite=overwrite_changed)
         if expected is not None and plan.digest != expected:
             raise PlanChanged("The data here changed since the plan was made. Nothing was changed.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 
 
@@ -66,6 +66,11 @@ class ForeignKey:
     on_delete: str = "no action"
     on_update: str = "no action"
     deferrable: bool = False
+
+    @property
+    def acts(self) -> bool:
+        """Whether PostgreSQL itself deletes or changes rows that refer to one that goes."""
+        return self.on_delete not in ("no action", "restrict")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +148,15 @@ class Schema:
         if not self._fingerprints:
             self._fingerprints.append(self._fingerprint())
         return self._fingerprints[0]
+
+    def dragged_along(self, names: Collection[str]) -> tuple[Table, ...]:
+        """The tables, by name, of which PostgreSQL itself deletes or changes rows when others go that they refer to, in
+        the tables ``names``; those of them that the database user owns, and so may hold."""
+        return tuple(
+            table
+            for _, table in sorted(self.tables.items())
+            if table.owned and any(key.acts and key.references in names for key in table.foreign_keys)
+        )
 
     def _fingerprint(self) -> str:
         shape = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 from agent.database.merge import Conflicts
@@ -283,3 +284,34 @@ async def test_every_row_of_every_table_of_the_platform(database: MakeDatabase, 
     await target.restore(await source.bundle(Kind.FULL, include_demo=True), keeper=undos.keeper)
     await undos.undo(await undos.bundle())
     assert await target.contents() == before
+
+
+TIPS = 'CREATE TABLE tips (id text PRIMARY KEY, "saleId" text NOT NULL REFERENCES sales (id) ON DELETE CASCADE);'
+
+
+@pytest.mark.parametrize("what", ["undo", "mirror"])
+async def test_no_row_that_comes_meanwhile_goes_with_the_one_that_it_refers_to(
+    pair: Any, tmp_path: Path, what: str
+) -> None:
+    """ON DELETE CASCADE would take it, and no undo bundle has it: until the end nobody gets so far as to write it."""
+    first, second = await pair(SHOP + TIPS, HERE, THERE)
+    undos = Undos(second, tmp_path)
+    bundle = await first.bundle(Kind.BUSINESS, "b1")
+    if what == "undo":
+        await second.restore(bundle, keeper=undos.keeper)
+        bundle = await undos.bundle()
+    going = "o2" if what == "undo" else "o9"
+
+    async def platform_writes(_: str) -> None:
+        async with second.database.connect() as connection:
+            await connection.execute("SET lock_timeout = '200ms'")
+            with pytest.raises(asyncpg.LockNotAvailableError):
+                await connection.execute("INSERT INTO tips VALUES ('t1', $1)", going)
+
+    if what == "undo":
+        await undos.undo(bundle, started=platform_writes)
+    else:
+        await second.restore(bundle, choices=Choices(mirror=True), keeper=undos.keeper, started=platform_writes)
+    assert await second.value("SELECT count(*) FROM sales WHERE id = $1", going) == 0
+    with pytest.raises(asyncpg.ForeignKeyViolationError):
+        await second.execute("INSERT INTO tips VALUES ('t1', $1)", going)
