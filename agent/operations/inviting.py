@@ -61,6 +61,7 @@ class Inviting:
         self._task: asyncio.Task[None] | None = None
         self._answer: asyncio.Future[bool] | None = None
         self._now: Invited | None = None
+        self._beginning = asyncio.Lock()
 
     @property
     def now(self) -> Invited | None:
@@ -70,18 +71,24 @@ class Inviting:
     async def begin(self, role: Role, replaces: str | None = None) -> Invited:
         """Open one. ``replaces`` is a device of the shop, by name or ID, that is revoked as the new one joins.
 
-        Raises ``TrustError`` (``NotAdmin`` without the shop's authority) and ``PeerError``.
+        Raises ``TrustError`` (``NotAdmin`` without the shop's authority) and ``PeerError``, and :class:`NoInvitation`
+        where it is taken back before it is open.
         """
         store = self._workspace.store
         shop = await asyncio.to_thread(store.require_shop)
         await asyncio.to_thread(store.require_authority)
         old = shop.roster.find(replaces) if replaces else None
-        await self.end()
-        self._now = Invited(OPENING, role, replaces=old.node_id if old else None)
-        opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._task = asyncio.create_task(self._serve(role, self._now.replaces, opened))
-        await opened
-        return self._now
+        async with self._beginning:
+            await self.end()
+            self._now = Invited(OPENING, role, replaces=old.node_id if old else None)
+            opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._task = task = asyncio.create_task(self._serve(role, self._now.replaces, opened))
+            await asyncio.wait((task, opened), return_when=asyncio.FIRST_COMPLETED)
+            if not opened.done():
+                self._show(ENDED)  # a task that is cancelled before it began says nothing itself
+                raise NoInvitation("The invitation was taken back.")
+            await opened
+            return self._now
 
     async def answer(self, yes: bool) -> None:
         """The admin's word on who knocks. Raises :class:`NoInvitation` where nobody does."""
@@ -91,10 +98,12 @@ class Inviting:
 
     async def end(self) -> None:
         """Take the invitation back, if there is one."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        task = self._task
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            if self._task is task:
+                self._task = None
 
     async def _serve(self, role: Role, replaces: str | None, opened: asyncio.Future[None]) -> None:
         workspace = Workspace(self._workspace.home)

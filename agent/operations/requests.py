@@ -10,14 +10,16 @@ import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
 from agent.home import Home
 from agent.operations.errors import OperationError
-from agent.operations.workspace import person, utc_now
+from agent.operations.workspace import Workspace, person, utc_now
 from certs import files
+from certs.errors import TrustError
+from certs.members import Member
 
 WAITING, APPROVED, DECLINED, EXPIRED, DONE, FAILED = "waiting", "approved", "declined", "expired", "done", "failed"
 PushMode = Literal["newer", "bundle"]
@@ -74,7 +76,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """A standing yes: pushes in ``mode`` of this business from this device are not asked about."""
+    """A standing yes: pushes in ``mode`` of this business from this device are not asked about.
+
+    ``admitted`` is when the roster says that the device joined ("" where that was not noted).
+    """
 
     node_id: str
     device: str
@@ -83,12 +88,14 @@ class Permission:
     mode: str
     given_by: str
     given_at: str
+    admitted: str = ""
 
 
 class Requests:
     """The requests and permissions of one data folder. The methods block for small files."""
 
     def __init__(self, home: Home) -> None:
+        self._workspace = Workspace(home)
         self._folder = home.state / "requests"
         self._lock = home.state / "requests.lock"
         self._permissions = home.state / "permissions.json"
@@ -145,12 +152,17 @@ class Requests:
             found = [each for each in self._all() if each.key == key]
         return max(found, key=lambda each: each.created, default=None)
 
-    def answer(self, request_id: str, *, yes: bool) -> Request:
-        """Say yes or no. Raises :class:`NoSuchRequest`, and :class:`RequestOver` where it does not wait any more."""
+    def answer(self, request_id: str, *, yes: bool, always: PushMode | None = None) -> Request:
+        """Say yes or no; with ``always`` the yes to a push in that mode is a standing one (see :meth:`permit`).
+
+        Raises :class:`NoSuchRequest`, and :class:`RequestOver` where it does not wait any more; nothing is permitted
+        then.
+        """
         with files.locked(self._lock):
             found = self._get(request_id)
             if found.state != WAITING:
                 raise RequestOver(f"Request {found.id} does not wait any more: it is {found.state}.")
+            given = self._permission(found, always) if yes and always else None
             changed = replace(
                 found,
                 state=APPROVED if yes else DECLINED,
@@ -158,6 +170,8 @@ class Requests:
                 answered_at=utc_now().isoformat(timespec="seconds"),
             )
             self._write(changed)
+            if given is not None:
+                self._keep(given)
             return changed
 
     def close(self, request_id: str, state: str, outcome: str = "") -> None:
@@ -168,11 +182,12 @@ class Requests:
     # Standing permissions.
 
     def permissions(self) -> tuple[Permission, ...]:
-        """All standing permissions."""
+        """All standing permissions. They end where their device is revoked, and stay so when it is admitted again."""
         try:
-            return tuple(Permission(**each) for each in json.loads(self._permissions.read_text("utf-8")))
+            given = [Permission(**each) for each in json.loads(self._permissions.read_text("utf-8"))]
         except FileNotFoundError:
             return ()
+        return tuple(each for each in given if self._stands(each))
 
     def permitted(self, node_id: str, business_id: str, mode: str) -> bool:
         """Whether a push need not be asked about."""
@@ -180,14 +195,9 @@ class Requests:
 
     def permit(self, request: Request, mode: str) -> Permission:
         """Make the yes to a push a standing one, for its device and business."""
-        if request.what != "push" or request.business_id is None:
-            raise OperationError("Only pushes of a business can be permitted for good.")
-        now = utc_now().isoformat(timespec="seconds")
-        business = request.business or request.business_id
-        given = Permission(request.node_id, request.device, request.business_id, business, mode, person(), now)
+        given = self._permission(request, mode)
         with files.locked(self._lock):
-            others = [each for each in self.permissions() if not _same(each, given)]
-            self._write_permissions([*others, given])
+            self._keep(given)
         return given
 
     def forbid(self, node_id: str, business_id: str | None = None) -> int:
@@ -202,6 +212,40 @@ class Requests:
             if gone:
                 self._write_permissions(kept)
             return gone
+
+    def _permission(self, request: Request, mode: str) -> Permission:
+        if request.what != "push" or request.business_id is None:
+            raise OperationError("Only pushes of a business can be permitted for good.")
+        member = self._member(request.node_id)
+        return Permission(
+            node_id=request.node_id,
+            device=request.device,
+            business_id=request.business_id,
+            business=request.business or request.business_id,
+            mode=mode,
+            given_by=person(),
+            given_at=utc_now().isoformat(timespec="seconds"),
+            admitted=_admitted(member) if member else "",
+        )
+
+    def _keep(self, given: Permission) -> None:
+        others = [each for each in self.permissions() if not _same(each, given)]
+        self._write_permissions([*others, given])
+
+    def _stands(self, given: Permission) -> bool:
+        member = self._member(given.node_id)
+        if member is None:  # whoever the roster does not have gets as far as no push
+            return True
+        if not member.active:
+            return False
+        # The roster's times are those of an admin's clock, so they are compared with each other where that can be.
+        return given.admitted == _admitted(member) if given.admitted else given.given_at >= _admitted(member)
+
+    def _member(self, node_id: str) -> Member | None:
+        try:
+            return self._workspace.store.roster().member(node_id)
+        except TrustError:
+            return None
 
     def _write_permissions(self, permissions: list[Permission]) -> None:
         files.replace_private(self._permissions, json.dumps([asdict(each) for each in permissions]).encode())
@@ -235,6 +279,10 @@ class Requests:
 
 def _place(request: Request) -> tuple[bool, float]:
     return request.state != WAITING, -datetime.fromisoformat(request.created).timestamp()
+
+
+def _admitted(member: Member) -> str:
+    return member.added.astimezone(UTC).isoformat(timespec="seconds")
 
 
 def _same(one: Permission, other: Permission) -> bool:

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 import secrets
-import uuid
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from agent.home import Home
 from agent.log import get_logger
@@ -33,6 +34,11 @@ MAX_INSTANCE = 64
 MAX_TOLD = 100
 _REMEMBERED = 8
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
+_MACHINE = Path("/etc/machine-id")
+_MACHINE_ON_WINDOWS = (
+    (r"SYSTEM\HardwareConfig", "LastConfig"),  # the mainboard's ID
+    (r"SOFTWARE\Microsoft\Cryptography", "MachineGuid"),
+)
 
 
 class CloneAlarm(PeerError):
@@ -168,10 +174,49 @@ class Clones:
 
 def _fingerprint(home: Home) -> str:
     """What changes when the folder is copied or moved, or the computer is another one or started anew."""
-    try:
-        boot = _BOOT.read_text("ascii")
-    except OSError:
-        boot = ""
     status = home.state.stat()
-    parts = (boot, platform.node(), str(uuid.getnode()), str(home.path), str(status.st_dev), str(status.st_ino))
+    parts = (_text(_BOOT), _machine(), str(home.path.resolve()), str(status.st_dev), str(status.st_ino))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _machine() -> str:
+    """What the system knows this computer by, read without a program of its own; "" where it tells nothing.
+
+    Not the host name and no network address: those change while the computer is up, and what changes makes an alarm.
+    Outside Linux no ID of the start is read, so there it is one of the hardware, which an image of the disk lacks.
+    """
+    if sys.platform == "win32":
+        return "\0".join(_registered(*each) for each in _MACHINE_ON_WINDOWS)
+    if sys.platform == "darwin":
+        return _platform_uuid()
+    return _text(_MACHINE)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("ascii").strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def _registered(path: str, name: str) -> str:
+    """A value of the Windows registry."""
+    winreg: Any = import_module("winreg")  # there on Windows alone, for type checkers too
+    access = winreg.KEY_READ | winreg.KEY_WOW64_64KEY
+    try:
+        with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, path, 0, access) as key:
+            return str(winreg.QueryValueEx(key, name)[0])
+    except OSError:
+        return ""
+
+
+def _platform_uuid() -> str:
+    """``IOPlatformUUID`` of a Mac, as its C library gives it."""
+    import ctypes
+
+    found, patience = ctypes.create_string_buffer(16), (ctypes.c_long * 2)(1, 0)
+    try:
+        failed = ctypes.CDLL(None).gethostuuid(found, patience)
+    except (OSError, AttributeError):
+        return ""
+    return "" if failed else found.raw.hex()

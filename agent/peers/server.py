@@ -213,7 +213,9 @@ class PeerServer:
             refusal, status = error, 409 if hasattr(error, "hint") and not isinstance(error, RequestError) else 500
         _log_refusal(connection.address if connection else "", refusal, request.method, request.path)
         response = http.answer(Problem.of(refusal), status)
-        if isinstance(refusal, TrustError) or status in (408, 421, 429):
+        # Who has not been let in on this connection counts against no limit of its own: it does not stay.
+        unknown = connection is None or connection.node_id is None
+        if unknown or isinstance(refusal, TrustError) or status in (408, 421, 429):
             response.force_close()
         return response
 

@@ -13,6 +13,8 @@ from agent.operations import requests
 from agent.operations.errors import OperationError
 from agent.operations.requests import NoSuchRequest, Request, RequestOver, Requests
 from agent.operations.workspace import utc_now
+from certs.roster import Role
+from certs.store import Store
 
 
 @pytest.fixture
@@ -94,6 +96,57 @@ def test_permissions_are_for_one_device_business_and_mode(home: Home) -> None:
     renewal = book.ask("renewal", "r", "node-a", "laptop-a", "asks")
     with pytest.raises(OperationError):
         book.permit(renewal, requests.BUNDLE)
+
+
+def test_always_said_to_what_is_over_permits_nothing(home: Home) -> None:
+    book = Requests(home)
+    declined, expired = ask(home), ask(home, "t-2")
+    book.answer(declined.id, yes=False)
+    age(home, expired, requests.LIFETIME + timedelta(minutes=1))
+    for over in (declined, expired):
+        with pytest.raises(RequestOver):
+            book.answer(over.id, yes=True, always=requests.BUNDLE)
+    renewal = book.ask("renewal", "r", "node-a", "laptop-a", "asks")
+    with pytest.raises(OperationError, match="for good"):
+        book.answer(renewal.id, yes=True, always=requests.BUNDLE)
+    assert book.get(renewal.id).state == requests.WAITING
+    book.answer(ask(home, "t-3").id, yes=False, always=requests.BUNDLE)
+    assert book.permissions() == ()
+    assert book.answer(ask(home, "t-4").id, yes=True, always=requests.BUNDLE).state == requests.APPROVED
+    assert book.permitted("node-a", "b1", "bundle")
+
+
+@pytest.mark.parametrize("noted", [True, False])
+def test_a_permission_ends_with_its_device_and_does_not_come_back_with_it(home: Home, noted: bool) -> None:
+    """Also one of an older version, which did not note when the device had been admitted."""
+    moments = [utc_now() - timedelta(hours=1)]
+    store = Store(home.path, clock=lambda: moments[-1])
+    store.load_or_create_identity("laptop-office")
+    store.create_shop("Corner Shop")
+    joiner = Store(home.path / "other")
+    joiner.load_or_create_identity("laptop-a")
+    key, node = joiner.identity().public_key, joiner.identity().node_id
+    store.issue("laptop-a", key, Role.MEMBER)
+    book = Requests(home)
+
+    def permit() -> None:
+        asked = book.ask("push", "t-1", node, "laptop-a", "wants it", business_id="b1", business="ABC")
+        book.permit(asked, requests.BUNDLE)
+        if not noted:
+            path = home.state / "permissions.json"
+            path.write_text(json.dumps([{**each, "admitted": ""} for each in json.loads(path.read_text())]))
+
+    permit()
+    store.change(node, label="by the door")
+    assert book.permitted(node, "b1", "bundle")
+    store.revoke(node)
+    assert (book.permitted(node, "b1", "bundle"), book.permissions()) == (False, ())
+    moments.append(utc_now() + timedelta(seconds=5))
+    store.issue("laptop-a", key, Role.MEMBER)
+    assert (book.permitted(node, "b1", "bundle"), book.permissions()) == (False, ())
+    if noted:
+        permit()
+        assert book.permitted(node, "b1", "bundle")
 
 
 def test_a_damaged_request_is_left_out(home: Home) -> None:

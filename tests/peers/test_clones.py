@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import ctypes
+import itertools
 import json
+import platform
 import shutil
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from agent.home import Home
+from agent.peers import clones as module
 from agent.peers.address import Address
 from agent.peers.clones import CloneAlarm, Clones
 from agent.peers.directory import Directory
@@ -37,6 +46,68 @@ def test_an_instance_stays_until_the_folder_is_another(shop: list[Laptop], tmp_p
     copy = Clones(Home(tmp_path / "copy"), front.store)
     assert copy.instance != clones(front).instance
     assert copy.instance == Clones(Home(tmp_path / "copy"), front.store).instance
+
+
+def test_a_network_or_a_name_that_changes_makes_no_other_instance(
+    shop: list[Laptop], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agent begins before the Wi-Fi is up, a command comes later; the folder may be reached through a link."""
+    front, numbers = shop[1], itertools.count(1)
+    monkeypatch.setattr(uuid, "getnode", lambda: next(numbers))
+    monkeypatch.setattr(platform, "node", lambda: f"laptop-{next(numbers)}")
+    (tmp_path / "link").symlink_to(front.home.path)
+    instance = clones(front).instance
+    assert clones(front).instance == instance
+    assert Clones(Home(tmp_path / "link"), front.store).instance == instance
+
+
+def test_another_start_and_another_computer_make_another_instance(
+    shop: list[Laptop], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An image of the disk has the folder at the same place with the same number."""
+    front, boot, machine = shop[1], tmp_path / "boot_id", tmp_path / "machine-id"
+    monkeypatch.setattr(module, "_BOOT", boot)
+    monkeypatch.setattr(module, "_MACHINE", machine)
+    seen = [clones(front).instance]
+    for path, text in ((boot, "one\n"), (machine, "a\n"), (boot, "two\n"), (machine, "b\n")):
+        path.write_text(text)
+        seen.append(clones(front).instance)
+        assert clones(front).instance == seen[-1]
+    assert len(set(seen)) == len(seen)
+
+
+def test_a_windows_computer_is_known_by_its_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {r"SYSTEM\HardwareConfig": "{board}", r"SOFTWARE\Microsoft\Cryptography": "system"}
+
+    @contextmanager
+    def opened(_root: object, path: str, _zero: int, _access: int) -> Iterator[str]:
+        if path not in values:
+            raise FileNotFoundError(path)
+        yield values[path]
+
+    registry = SimpleNamespace(
+        KEY_READ=1, KEY_WOW64_64KEY=2, HKEY_LOCAL_MACHINE=3, OpenKey=opened, QueryValueEx=lambda key, _name: (key, 1)
+    )
+    monkeypatch.setitem(sys.modules, "winreg", registry)  # type: ignore[arg-type]
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert module._machine() == "{board}\0system"
+    values.clear()
+    assert module._machine() == "\0"
+
+
+def test_a_mac_is_known_by_its_platform_uuid(monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(found: ctypes.Array[ctypes.c_char], _patience: object) -> int:
+        found.raw = bytes(range(16))
+        return 0
+
+    monkeypatch.setattr(sys, "platform", "darwin")
+    for library, known in (
+        (SimpleNamespace(gethostuuid=told), bytes(range(16)).hex()),
+        (SimpleNamespace(gethostuuid=lambda *_: -1), ""),
+        (SimpleNamespace(), ""),
+    ):
+        monkeypatch.setattr(ctypes, "CDLL", lambda _name, library=library: library)
+        assert module._machine() == known
 
 
 def test_only_an_instance_that_comes_back_is_a_clone(shop: list[Laptop]) -> None:

@@ -139,6 +139,36 @@ async def test_an_open_connection_of_a_revoked_device_is_cut(shop: list[Laptop])
                 await asyncio.sleep(0.05)
 
 
+async def test_a_connection_on_which_nobody_was_let_in_does_not_stay(shop: list[Laptop], events: Events) -> None:
+    """A revoked laptop's certificate passes TLS still: refused requests must not keep its connections open."""
+    admin, front, back = shop
+    contexts = [client_context(front.store), client_context(back.store)]
+    admin.store.revoke(front.node_id)
+    async with admin.serve() as server:
+        for context in contexts:
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", server.port, ssl=context, server_hostname=server_name(admin.node_id)
+            )
+            writer.write(b"GET /v1/hello HTTP/1.1\r\nHost: x\r\n\r\n")
+            answer = await asyncio.wait_for(reader.read(), 5)  # until the server hangs up
+            assert answer.startswith(b"HTTP/1.1 400 ")
+            writer.close()
+        async with asyncio.timeout(5):
+            while server._door._connections:  # type: ignore[union-attr]
+                await asyncio.sleep(0.05)
+    assert [code for code, _ in refusals(events)] == ["bad-request", "bad-request"]
+
+
+async def test_who_was_let_in_keeps_its_connection_after_a_refusal(shop: list[Laptop]) -> None:
+    admin, front = shop[0], shop[1]
+    async with admin.serve() as server, Link(front.store, Address("127.0.0.1", server.port), admin.node_id) as link:
+        for _ in range(3):
+            with pytest.raises(PeerError, match="does not serve"):
+                await link.call("GET", "/v2/hello")
+        await link.hello()
+        assert len(server._door._connections) == 1  # type: ignore[union-attr]
+
+
 async def test_a_right_certificate_with_another_nodes_id_in_the_request(shop: list[Laptop], events: Events) -> None:
     admin, front, back = shop
     async with admin.serve() as server, Link(front.store, Address("127.0.0.1", server.port), admin.node_id) as link:

@@ -35,9 +35,8 @@ async def answer(request: web.Request) -> web.StreamResponse:
     """Yes, yes for good, or no. What a yes does is exactly the plan that the request shows."""
     book = Requests(fresh(request).home)
     said, request_id = await field(request, "answer"), request.match_info["id"]
-    if said == "always":
-        await asyncio.to_thread(lambda: book.permit(book.get(request_id), BUNDLE))
-    await asyncio.to_thread(lambda: book.answer(request_id, yes=said in ("yes", "always")))
+    always = BUNDLE if said == "always" else None
+    await asyncio.to_thread(lambda: book.answer(request_id, yes=said in ("yes", "always"), always=always))
     await request.app[GLANCE].refresh()
     raise to("/requests")
 
