@@ -78,9 +78,10 @@ class FileLock:
             if names(self.path, fd):
                 break
             os.close(fd)  # deleted between open and lock: the lock of a file without a name protects nothing
-        os.ftruncate(fd, 0)
-        os.write(fd, f"{os.getpid()}\n".encode())
         self._fd = fd
+        with contextlib.suppress(OSError):  # a full disk: the lock is held all the same
+            os.ftruncate(fd, 0)
+            os.write(fd, f"{os.getpid()}\n".encode())
         return True
 
     def release(self, *, remove: bool = False) -> None:

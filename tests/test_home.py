@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -124,3 +125,18 @@ def test_the_lock_of_a_file_that_was_deleted_meanwhile_is_taken_anew(tmp_path: P
     assert not first.try_acquire()
     second.release()
     second.release()
+
+
+def test_a_full_disk_holds_no_lock_that_nobody_frees(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", full)
+        with home.lock("schedule") as lock:
+            assert lock.held
+            assert lock.holder() is None
+            with pytest.raises(HomeBusyError):
+                home.lock("schedule")
+    assert not home.locked("schedule")
+    home.lock("schedule").release()

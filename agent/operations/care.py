@@ -194,12 +194,18 @@ async def pin(history: History, text: str, *, pinned: bool) -> BackupRecord:
 async def untrash(workspace: Workspace, history: History, text: str) -> BackupRecord:
     """Take a backup back out of the trash, and pin it: the rule that removed it would do so again.
 
-    ``text`` is an ID, its beginning, or the name that the file had in the archive.
+    ``text`` is an ID, its beginning, or the name that the file had in the archive. Raises ``NoSuchRecordError``,
+    ``NoSuchBundleError`` where its file is gone, and ``HomeBusyError`` where another process prunes: between file and
+    record, that would take it for one whose move to the trash was cut off.
     """
-    record = await find_record(history, text, removed=True)
-    if record.removed_at is None:
-        raise NoSuchRecordError(f"{record.filename} is not in the trash.", "See `backroom history --removed`.")
-    path = await take_back(workspace.archive, workspace.archive.locate(record.path), record.kind, record.filename)
-    back = replace(record, path=workspace.archive.stored_path(path), filename=path.name)
-    await history.add_backup(back)
-    return await history.change_backup(record.id, removed_at=None, removed_why=None, pinned=True)
+    archive = workspace.archive
+    with workspace.home.lock("prune"):
+        record = await find_record(history, text, removed=True)
+        if record.removed_at is None:
+            raise NoSuchRecordError(f"{record.filename} is not in the trash.", "See `backroom history --removed`.")
+        path = archive.locate(record.path)
+        # One whose file was only noted as gone may be back where it was.
+        if path.parent != archive.folder(record.kind) or not await asyncio.to_thread(path.is_file):
+            path = await take_back(archive, path, record.kind, record.filename)
+        await history.add_backup(replace(record, path=archive.stored_path(path), filename=path.name))
+        return await history.change_backup(record.id, removed_at=None, removed_why=None, pinned=True)

@@ -22,6 +22,7 @@ from agent.engine.import_json import Live, Looked, look_at_file, write_bundle
 from agent.engine.import_plan import ImportOptions
 from agent.engine.progress import Progress, silent
 from agent.operations.backups import backup_record, sealer
+from agent.operations.care import untrash
 from agent.operations.errors import OperationError
 from agent.operations.inspect import known_as, telling_bytes
 from agent.operations.workspace import Workspace, utc_now
@@ -155,8 +156,9 @@ async def import_file(
 ) -> Imported:
     """Take a platform backup file into the archive: checked, typed by the live schema, sealed by this device.
 
-    A file that was imported before, into the same schema, is found again and not kept twice. The database is not
-    changed. Raises errors of ``protocol.platform_json``, ``agent.engine.import_errors``, ``agent.archive`` and
+    A file that was imported before, into the same schema, is found again and not kept twice: in the archive, or in the
+    trash, which it is taken back from (``HomeBusyError`` where another process prunes). The database is not changed.
+    Raises errors of ``protocol.platform_json``, ``agent.engine.import_errors``, ``agent.archive`` and
     ``agent.database``, and :class:`FileUnreadable`; then nothing was kept.
     """
     started = monotonic()
@@ -168,9 +170,12 @@ async def import_file(
         record = await history.backup(manifest.bundle_id)
         if record is not None:
             file = workspace.archive.locate(record.path)
-            if await asyncio.to_thread(file.is_file):
+            if record.damaged_at is None and await asyncio.to_thread(file.is_file):
+                if record.removed_at is not None:
+                    record = await untrash(workspace, history, record.id)
+                    file = workspace.archive.locate(record.path)
                 return Imported(file, record, manifest, looked, monotonic() - started, again=True)
-            # It was thrown away: this is another bundle.
+            # It was thrown away for good, or is damaged: this is another bundle.
             manifest = replace(manifest, bundle_id=new_id())
             looked = replace(looked, plan=replace(looked.plan, manifest=manifest))
         file, record = await _keep(workspace, looked, live, origin, progress)

@@ -138,8 +138,11 @@ async def prune(workspace: Workspace, history: History, *, now: datetime | None 
     """Move to the trash what the rules let go, and delete what has been there long enough.
 
     Right before a file goes, its own head must say that it is the bundle that was decided on: a name proves nothing.
-    Raises ``HomeBusyError`` where another process prunes.
+    One that would go as damaged is verified anew first, for what is whole never goes for that: it stays this time, and
+    the next plan counts it. Raises ``HomeBusyError`` where another process prunes.
     """
+    from agent.operations.verify import why_not_damaged  # only here: a plan must be quick
+
     with workspace.home.lock("prune"):
         await _finish_moves(workspace, history)
         plan = await plan_prune(workspace, history, now=now, zone=zone)
@@ -147,7 +150,8 @@ async def prune(workspace: Workspace, history: History, *, now: datetime | None 
         await asyncio.to_thread(_note_day, workspace, moment)
         removed, left = [], []
         for item in plan.removals:
-            problem = await _throw_away(workspace, history, item, moment)
+            problem = await why_not_damaged(workspace, history, item.record) if item.record.damaged_at else None
+            problem = problem or await _throw_away(workspace, history, item, moment)
             if problem:
                 left.append((item.record, problem))
             else:

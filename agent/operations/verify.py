@@ -20,7 +20,7 @@ from agent.operations.care import look_over
 from agent.operations.inspect import known_as, telling_bytes
 from agent.operations.look import schema_of
 from agent.operations.workspace import Workspace, utc_now
-from agent.sealing.errors import SealingError
+from agent.sealing.errors import KeyNeededError, SealingError
 from agent.tables.errors import TablesError
 from agent.tables.schema import Schema
 from certs.errors import TrustError
@@ -29,6 +29,8 @@ from protocol.errors import ProtocolError
 from protocol.manifest import Kind
 
 EVERY = timedelta(days=30)
+OUT_OF_REACH = frozenset({"file-gone", "unreadable", KeyNeededError.code})
+"""Problems that say nothing of the file: its disk or share is away, or the key that opens it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +118,34 @@ async def verify_files(
 
 
 async def note_verified(history: History, verified: Verified) -> None:
-    """Keep the verdict in the history, if the file has a record there."""
+    """Keep the verdict in the history, if the file has a record there.
+
+    One that was only out of reach counts as verified no more, and as damaged only if it did before.
+    """
     if verified.record is None:
         return
     noted: dict[str, object]
     if verified.ok:
         noted = {"verified_at": utc_now(), "damaged_at": None, "damage": None}
+    elif verified.problem_code in OUT_OF_REACH:
+        noted = {"verified_at": None}
     else:
         noted = {"verified_at": None, "damaged_at": utc_now(), "damage": verified.problem}
     await history.change_backup(verified.record.id, **noted)
+
+
+async def why_not_damaged(workspace: Workspace, history: History, record: BackupRecord) -> str | None:
+    """Look anew, and as deep as can be, at a backup that is noted as damaged; None where it is.
+
+    Else it holds, which is noted, or it cannot be looked at now: then nobody may throw it away as damaged.
+    """
+    files = ((workspace.archive.locate(record.path), record),)
+    (verified,) = [each async for each in verify_files(workspace, history, files, deep=True)]
+    if verified.ok:
+        return "it was noted as damaged, and holds"
+    if verified.problem_code in OUT_OF_REACH:
+        return f"it is noted as damaged, and cannot be looked at anew: {verified.problem}"
+    return None
 
 
 async def _verify(

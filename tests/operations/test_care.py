@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.archive.errors import NoSuchRecordError
+from agent.archive.errors import NoSuchBundleError, NoSuchRecordError
 from agent.archive.history import History, new_id
 from agent.archive.records import RestoreRecord, TransferRecord
 from agent.archive.sql import Sql
@@ -23,7 +23,7 @@ from agent.operations import outcomes
 from agent.operations.care import GONE, follow_renames, look_over, note, pin, rebuild, untrash
 from agent.operations.deliveries import drop, queue_delivery
 from agent.operations.outcomes import KEPT_UNDOS, trim_undos
-from agent.operations.prune import plan_prune, prune
+from agent.operations.prune import plan_prune, prune, to_trash
 from agent.operations.status import status
 from agent.operations.verify import files_to_verify, find_files, verify_files
 from agent.operations.workspace import Workspace
@@ -258,6 +258,31 @@ async def test_a_run_that_died_between_record_and_file_is_finished(workspace: Wo
 async def test_one_prune_at_a_time(workspace: Workspace, history: History) -> None:
     with workspace.home.lock("prune"), pytest.raises(HomeBusyError):
         await prune(workspace, history)
+
+
+async def test_nothing_is_taken_back_while_another_prunes(workspace: Workspace, history: History) -> None:
+    (made,) = await many(workspace, history, 1)
+    thrown = await to_trash(workspace, history, made)
+    with workspace.home.lock("prune"), pytest.raises(HomeBusyError):
+        await untrash(workspace, history, made.id)
+    assert await history.backup(made.id) == thrown
+    assert workspace.archive.locate(thrown.path).is_file()
+    assert (await untrash(workspace, history, made.id)).path == made.path
+
+
+async def test_what_was_noted_as_gone_is_taken_back_where_it_is(workspace: Workspace, history: History) -> None:
+    (made,) = await many(workspace, history, 1)
+    disk = workspace.archive.locate(made.path).parent
+    disk.rename(disk.with_name("unplugged"))
+    disk.mkdir()
+    assert [each.id for each in (await rebuild(workspace, history)).gone] == [made.id]
+    with pytest.raises(NoSuchBundleError):
+        await untrash(workspace, history, made.id)
+    disk.rmdir()
+    disk.with_name("unplugged").rename(disk)
+    back = await untrash(workspace, history, made.id)
+    assert (back.path, back.removed_at) == (made.path, None)
+    assert files(workspace) == {made.filename}
 
 
 @in_both

@@ -15,6 +15,7 @@ from agent.home import Home
 from agent.operations.backups import BackupMade, make_backup
 from agent.operations.inspect import PlatformFile, inspect_bundle
 from agent.operations.platform_json import FileUnreadable, export_bundle, import_file
+from agent.operations.prune import to_trash
 from agent.operations.restores import restore_file
 from agent.operations.setup import set_up
 from agent.operations.workspace import Workspace
@@ -77,6 +78,24 @@ async def test_a_bundle_goes_out_as_a_file_and_comes_into_another_laptop(
         third = await import_file(kitchen, history, exported.file)
         assert not third.again
         assert third.manifest.bundle_id != first.manifest.bundle_id
+
+
+async def test_a_file_whose_import_is_in_the_trash_takes_it_back(database: MakeDatabase, tmp_path: Path) -> None:
+    office = await _laptop(tmp_path, "office", await database("filled"))
+    kitchen = await _laptop(tmp_path, "kitchen", await database("platform"))
+    path = (await export_bundle(office, (await _backup(office)).file, output=tmp_path)).file
+    async with kitchen.history() as history:
+        first = await import_file(kitchen, history, path)
+        thrown = await to_trash(kitchen, history, first.record)
+        again = await import_file(kitchen, history, path)
+        assert (again.again, again.file, again.record.id) == (True, first.file, first.record.id)
+        assert (again.record.removed_at, again.record.pinned) == (None, True)
+        assert again.file.is_file()
+        assert not kitchen.archive.locate(thrown.path).exists()
+        await history.change_backup(first.record.id, damaged_at=first.record.created_at, damage="cut")
+        other = await import_file(kitchen, history, path)
+        assert not other.again
+        assert other.record.id != first.record.id
 
 
 async def test_what_is_refused_leaves_nothing_in_the_archive(database: MakeDatabase, tmp_path: Path) -> None:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from pathlib import Path
 
 import pytest
 
+from agent.archive.errors import DiskFullError
 from agent.archive.history import History
+from agent.archive.records import BackupRecord
+from agent.config import change
+from agent.home import HomeBusyError
 from agent.operations.care import pin, untrash
 from agent.operations.deliveries import queue_delivery
 from agent.operations.prune import NotToTrash, to_trash
 from agent.operations.taking_in import NotToBeTakenIn, take_in
+from agent.operations.verify import verify_files
 from agent.operations.workspace import Workspace
 from agent.sealing.age import Lock, seal_file
 from agent.sealing.errors import WrongPassphraseError
@@ -82,3 +88,84 @@ async def refused(workspace: Workspace, history: History, maker: Identity, folde
     with pytest.raises(WrongPassphraseError):
         await take_in(workspace, history, other, ask)
     assert len(await history.backups()) == count
+
+
+async def damaged(workspace: Workspace, history: History, folder: Path) -> tuple[BackupRecord, Path]:
+    """A backup whose file in the archive is noted as damaged, and a whole copy of it elsewhere."""
+    made = await keep(workspace, history, NOON)
+    kept, copy = workspace.archive.locate(made.path), folder / "copy"
+    copy.write_bytes(kept.read_bytes())
+    kept.write_bytes(kept.read_bytes()[:-10])
+    await history.change_backup(made.id, pinned=True)
+    async for _ in verify_files(workspace, history, ((kept, made),)):
+        pass
+    found = await history.backup(made.id)
+    assert found is not None
+    assert found.damaged_at is not None
+    return found, copy
+
+
+def kept_files(workspace: Workspace) -> list[str]:
+    return [path.name for path in sorted((workspace.home.archive / "full").iterdir())]
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+async def test_a_whole_copy_takes_the_place_of_a_damaged_one(tmp_path: Path, *, sealed: bool) -> None:
+    workspace = workspace_at(tmp_path / "home")
+    async with workspace.history() as history:
+        bad, copy = await damaged(workspace, history, tmp_path)
+        if sealed:
+            change(workspace.home, encrypt_archive=True)
+            workspace = Workspace(workspace.home)
+        with workspace.home.lock("prune"), pytest.raises(HomeBusyError):
+            await take_in(workspace, history, copy, ask)
+        assert await history.backup(bad.id) == bad
+        assert kept_files(workspace) == [bad.filename]
+        taken = await take_in(workspace, history, copy, ask)
+        record = taken.record
+        assert (taken.again, record.damaged_at, record.damage, record.removed_at) == (False, None, None, None)
+        assert (record.origin, record.recorded_at, record.pinned) == ("made", bad.recorded_at, True)
+        assert record.filename == bad.filename + (".age" if sealed else "")
+        assert kept_files(workspace) == [record.filename]
+        file = workspace.archive.locate(record.path)
+        assert (record.size, record.checksum) == (file.stat().st_size, await workspace.archive.checksum(file))
+        (verified,) = [each async for each in verify_files(workspace, history, ((file, record),))]
+        assert verified.ok
+        assert (await take_in(workspace, history, copy, ask)).again
+
+
+async def test_a_damaged_one_is_not_lost_where_the_copy_cannot_take_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = workspace_at(tmp_path / "home")
+    async with workspace.history() as history:
+        bad, copy = await damaged(workspace, history, tmp_path)
+        old = workspace.archive.locate(bad.path)
+        content = old.read_bytes()
+
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with monkeypatch.context() as patched:
+            patched.setattr("agent.archive.files.write_all", full)
+            with pytest.raises(DiskFullError):
+                await take_in(workspace, history, copy, ask)
+        assert (await history.backup(bad.id), kept_files(workspace)) == (bad, [bad.filename])
+        assert old.read_bytes() == content
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "replace", full)
+            taken = await take_in(workspace, history, copy, ask)
+        assert kept_files(workspace) == [taken.record.filename]
+        assert workspace.archive.locate(taken.record.path).read_bytes() == copy.read_bytes()
+
+
+async def test_a_stranger_s_bundle_of_the_same_id_replaces_nothing(tmp_path: Path) -> None:
+    workspace = workspace_at(tmp_path / "home")
+    stranger = workspace_at(tmp_path / "other").store.identity()
+    async with workspace.history() as history:
+        bad, _ = await damaged(workspace, history, tmp_path)
+        forged = tmp_path / "forged.bundle"
+        await asyncio.to_thread(forged.write_bytes, bundle(stranger, NOON, bundle_id=bad.id))
+        await take_in(workspace, history, forged, ask)
+        assert await history.backup(bad.id) == bad
+        assert kept_files(workspace) == [bad.filename]
