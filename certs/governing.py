@@ -1,17 +1,24 @@
 """What an admin's laptop writes: the roster's changes, certificates, and the authority itself.
 
 All of it needs the authority's key; without it the methods raise `NotAdmin`. Each change is one new roster version.
+The key is read under the lock, with the roster that it signs: another process may roll the authority over meanwhile.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
 
 from certs import certificates, files, keys
 from certs.authority import Membership
-from certs.errors import NotAdmin, TrustError, WrongKit
+from certs.errors import CertificateNotYetValid, ExpiredCertificate, NotAdmin, StoreDamaged, TrustError, WrongKit
 from certs.reading import Reading
 from certs.roster import Limits, Role, Roster, SignedRoster
+
+MAX_OUTRANKED = 1 << 53
+"""A version from which on nobody is outranked: who has an old key must not use up the versions that there are."""
 
 
 class Governing(Reading):
@@ -23,8 +30,8 @@ class Governing(Reading):
         The device that it `replaces` is revoked by the same roster. Raises `NoShop`, `NotAdmin`, `BadName`,
         `BadCertificate`, `LastAdmin`.
         """
-        authority = self.require_authority()
         with files.locked(self._lock):
+            authority = self.require_authority()
             roster = self.signed_roster().roster
             membership = authority.admit(roster, name, public_key, role, self.clock(), replaces=replaces)
             files.replace_private(self._roster, membership.roster)
@@ -53,22 +60,25 @@ class Governing(Reading):
 
         Raises `NotAdmin`, `UnknownDevice`, `RevokedDevice`.
         """
-        authority = self.require_authority()
-        self.roster().require(keys.node_id_of_key(public_key))
-        return authority.issue(public_key, self.clock())
+        with files.locked(self._lock):
+            authority = self.require_authority()
+            self.roster().require(keys.node_id_of_key(public_key))
+            return authority.issue(public_key, self.clock())
 
-    def take_certificate(self, certificate: bytes) -> None:
+    def take_certificate(self, certificate: bytes) -> bool:
         """Use a renewed certificate (DER) of this device from now on. Raises `BadCertificate`, `WrongShop`.
 
-        One that ends sooner than the present one, or that an older authority signed, changes nothing.
+        One that ends no later than the present one changes nothing (False), unless of the two it alone is in its time
+        now: then the present one was made by a clock that was ahead.
         """
         with files.locked(self._lock):
             shop = self.require_shop()
             if certificates.check_device(certificate, shop.authority) != self.identity().node_id:
                 raise WrongKit("The certificate received is for another device than this one.")
             if self._older(certificate, shop.certificate, shop.authority):
-                return
+                return False
             self._write_certificate(certificate, shop.signed_roster)
+        return True
 
     def roll_over(self) -> Roster:
         """Put a new authority in the place of this one; both sign it. All devices follow by the roster.
@@ -76,8 +86,8 @@ class Governing(Reading):
         This device gets its certificate from it at once, the others renew theirs. Raises `NotAdmin`,
         `TooManyHandovers`.
         """
-        authority = self.require_authority()
         with files.locked(self._lock):
+            authority = self.require_authority()
             now = self.clock()
             following = authority.successor(now)
             signed = following.sign_roster(self.signed_roster().roster.sealed_anew(now))
@@ -92,7 +102,8 @@ class Governing(Reading):
 
     def authority_key(self) -> bytes:
         """The authority's key (PEM), to be sealed at once. Raises `NotAdmin`."""
-        return keys.private_to_pem(self.require_authority().private_key)
+        with files.locked(self._lock):
+            return keys.private_to_pem(self.require_authority().private_key)
 
     def take_authority(self, pem: bytes) -> None:
         """Keep the authority's key (PEM) that another admin has shared.
@@ -110,8 +121,8 @@ class Governing(Reading):
             files.replace_private(self._shop / "authority.key", pem)
 
     def _govern(self, change: Callable[[Roster], Roster]) -> Roster:
-        authority = self.require_authority()
         with files.locked(self._lock):
+            authority = self.require_authority()
             roster = self.signed_roster().roster
             changed = change(roster)
             if changed is not roster:
@@ -128,6 +139,20 @@ class Governing(Reading):
         if accepted.authority != held.authority and self.authority() is None:
             (self._shop / "authority.key").unlink(missing_ok=True)
 
+    def _outrank(self, held: SignedRoster, refused: bytes) -> None:
+        """Sign the held roster anew, above a refused one by a former authority that is not below it.
+
+        Who holds that one takes no lower version and would never follow. Nothing in it is believed but its version.
+        """
+        other = SignedRoster.verify(refused, held.roster.shop_id).roster
+        if not held.roster.version <= other.version < MAX_OUTRANKED:
+            return
+        with suppress(StoreDamaged):
+            authority = self.authority()
+            if authority is not None:
+                raised = replace(held.roster, version=other.version).sealed_anew(self.clock())
+                files.replace_private(self._roster, authority.sign_roster(raised).encode())
+
     def _write_authorities(self, signed: SignedRoster) -> None:
         """Older authorities stay: devices that were away show certificates of theirs; the roster says who is in."""
         files.replace_private(
@@ -139,10 +164,20 @@ class Governing(Reading):
         chain = (certificate, *signed.crossings)
         files.replace_private(self._shop / "device.pem", b"".join(certificates.to_pem(each) for each in chain))
 
-    @staticmethod
-    def _older(certificate: bytes, present: bytes, authority: bytes) -> bool:
+    def _older(self, certificate: bytes, present: bytes, authority: bytes) -> bool:
         try:
             certificates.check_device(present, authority)
         except TrustError:
             return False
+        now = self.clock()
+        if _in_time(certificate, now) and not _in_time(present, now):
+            return False
         return certificates.expires(certificate) <= certificates.expires(present)
+
+
+def _in_time(certificate: bytes, now: datetime) -> bool:
+    try:
+        certificates.check_dates(certificate, now)
+    except (ExpiredCertificate, CertificateNotYetValid):
+        return False
+    return True

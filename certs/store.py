@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from certs import certificates, files, keys
 from certs.authority import Authority, Membership
-from certs.errors import AlreadyInShop, BadCertificate, WrongKit, WrongShop
+from certs.errors import AlreadyInShop, BadCertificate, RosterRollback, StoreDamaged, WrongKit, WrongShop
 from certs.governing import Governing
 from certs.identity import Identity, check_name
 from certs.kit import Kit
@@ -64,11 +64,16 @@ class Store(Governing):
     def save_roster(self, newer: bytes) -> Roster:
         """Take a roster from a peer if it is this shop's, signed, and newer; return the roster held afterwards.
 
-        Raises what `SignedRoster.accept` raises; then nothing is changed.
+        Raises what `SignedRoster.accept` raises; then nothing is changed, but where a former authority signed the
+        other one and its version is not lower, the holder of the authority signs the held one anew, above it.
         """
         with files.locked(self._lock):
             held = self.signed_roster()
-            accepted = held.accept(newer)
+            try:
+                accepted = held.accept(newer)
+            except RosterRollback:
+                self._outrank(held, newer)
+                raise
             self._keep_roster(held, accepted)
         return accepted.roster
 
@@ -144,8 +149,15 @@ class Store(Governing):
         if kit.roster.roster.version > shop.roster.version:
             self._keep_roster(shop.signed_roster, shop.signed_roster.accept(kit.roster.encode()))
         authority = self.require_shop().authority
-        if kit.authority is not None and self.authority() is None and kit.roster.authority == authority:
+        if kit.authority is not None and self._lacks_authority() and kit.roster.authority == authority:
             files.replace_private(self._shop / "authority.key", kit.authority)
+
+    def _lacks_authority(self) -> bool:
+        """Whether the authority's key is not here, or is damaged: then a kit leads out."""
+        try:
+            return self.authority() is None
+        except StoreDamaged:
+            return True
 
     def _device_key(self) -> ec.EllipticCurvePublicKey | None:
         path = self._identity / "device.key"

@@ -8,12 +8,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from agent.operations.authority import governing, tell_roster
 from agent.operations.workspace import Workspace, utc_now
 from agent.peers.errors import PeerError
 from certs.roster import Member, Right
 
 if TYPE_CHECKING:
     from protocol.messages import Hello
+
+__all__ = ["Device", "Revoked", "devices", "revoke", "tell_roster"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,28 +107,10 @@ class Revoked:
 
 
 async def revoke(workspace: Workspace, text: str) -> Revoked:
-    """Shut a device out of the shop, and tell those that are online. Raises ``TrustError``."""
-    member = workspace.store.require_shop().roster.find(text)
-    roster = await asyncio.to_thread(workspace.store.revoke, member.node_id)
-    told = await tell_roster(workspace)
-    return Revoked(member, roster.version, told, utc_now())
-
-
-async def tell_roster(workspace: Workspace) -> tuple[str, ...]:
-    """Exchange rosters with every device that is there; the names of those that took part."""
-    from agent.operations.network import network
-
-    own = workspace.store.identity().node_id
-    others = [member for member in workspace.store.roster().members if member.active and member.node_id != own]
-    async with network(workspace) as net:
-
-        async def tell(member: Member) -> str | None:
-            try:
-                async with asyncio.timeout(6):
-                    await net.client.exchange_roster(member.node_id)
-                    return member.name
-            except (PeerError, TimeoutError):
-                return None
-
-        answers = await asyncio.gather(*(tell(member) for member in others))
-    return tuple(name for name in answers if name is not None)
+    """Shut a device out of the shop, and tell those that are online. Raises ``TrustError``, ``NotKept``."""
+    store = workspace.store
+    async with governing(workspace) as telling:
+        member = store.roster().find(text)
+        node_id = member.node_id
+        done = await telling.decide(lambda: store.revoke(node_id), lambda held, _: not held.trusts(node_id))
+    return Revoked(member, done.roster.version, done.told, utc_now())

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.database.businesses import find_business
-from agent.operations.devices import tell_roster
+from agent.operations.authority import governing
 from agent.operations.errors import OperationError
 from agent.operations.look import businesses
 from agent.operations.network import network
@@ -19,7 +19,7 @@ from agent.operations.workspace import Workspace
 from agent.peers.trusting import share_authority as hand_over
 from certs.errors import NotAdmin, WrongKit
 from certs.files import replace_private, write_new
-from certs.roster import Limits, Member, Right, Role
+from certs.roster import Limits, Member, Right, Role, Roster
 from certs.store import ShopState
 from protocol.trusting import MAX_SEALED
 
@@ -74,14 +74,26 @@ async def set_device(
     """
     store = workspace.store
     await asyncio.to_thread(store.require_authority)
-    member = store.roster().find(device)
-    limits = None
-    if may:
-        chosen = {right.value: await _limit(workspace, texts) for right, texts in may.items()}
-        limits = replace(member.limits, **chosen)
-    roster = await asyncio.to_thread(lambda: store.change(member.node_id, role=role, label=label, limits=limits))
-    told = await tell_roster(workspace)
-    return Governed(roster.require(member.node_id), roster.version, told)
+    chosen = {right.value: await _limit(workspace, texts) for right, texts in (may or {}).items()}
+    async with governing(workspace) as telling:
+        node_id = store.roster().find(device).node_id
+
+        def change() -> Roster:
+            limits = replace(store.roster().require(node_id).limits, **chosen) if chosen else None
+            return store.change(node_id, role=role, label=label, limits=limits)
+
+        def kept(held: Roster, made: Roster) -> bool:
+            has, wished = held.member(node_id), made.require(node_id)
+            return (
+                has is not None
+                and has.active
+                and (role is None or has.role == wished.role)
+                and (label is None or has.label == wished.label)
+                and all(getattr(has.limits, right) == getattr(wished.limits, right) for right in chosen)
+            )
+
+        done = await telling.decide(change, kept)
+    return Governed(done.roster.require(node_id), done.roster.version, done.told)
 
 
 async def _limit(workspace: Workspace, texts: Iterable[str]) -> frozenset[str] | None:
@@ -97,9 +109,15 @@ async def _limit(workspace: Workspace, texts: Iterable[str]) -> frozenset[str] |
 async def resolve_clone(workspace: Workspace, device: str) -> Governed:
     """Settle the clone alarms about a device, on all laptops. Raises ``TrustError``."""
     store = workspace.store
-    member = store.require_shop().roster.find(device)
-    roster = await asyncio.to_thread(lambda: store.change(member.node_id, cleared=True))
-    return Governed(roster.require(member.node_id), roster.version, await tell_roster(workspace))
+    async with governing(workspace) as telling:
+        node_id = store.roster().find(device).node_id
+
+        def kept(held: Roster, made: Roster) -> bool:
+            has = held.member(node_id)
+            return has is not None and has.active and has.cleared >= made.require(node_id).cleared
+
+        done = await telling.decide(lambda: store.change(node_id, cleared=True), kept)
+    return Governed(done.roster.require(node_id), done.roster.version, done.told)
 
 
 # The authority.
@@ -178,5 +196,7 @@ def _shared(workspace: Workspace) -> Path:
 
 async def roll_over(workspace: Workspace) -> tuple[int, tuple[str, ...]]:
     """Roll the authority over; the roster's version and who was told at once. Raises ``NotAdmin``."""
-    roster = await asyncio.to_thread(workspace.store.roll_over)
-    return roster.version, await tell_roster(workspace)
+    async with governing(workspace) as telling:
+        # No roster by the former authority is taken from then on; who holds a higher one of it is outranked.
+        done = await telling.decide(workspace.store.roll_over, lambda held, made: held.version >= made.version)
+    return done.roster.version, done.told

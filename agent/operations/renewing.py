@@ -9,15 +9,20 @@ from functools import lru_cache
 
 from agent.beat import beat
 from agent.log import get_logger
+from agent.operations.errors import OperationError
 from agent.operations.network import Network, network
 from agent.operations.workspace import Workspace
+from agent.peers.clocks import CLOCK_PATH
 from agent.peers.errors import NotFound, PeerError
+from agent.peers.link import Link
 from agent.peers.server import PeerServer
 from agent.peers.trusting import renewal
 from certs import certificates
-from certs.clock import behind
+from certs.clock import TOLERANCE, behind, compare
 from certs.errors import TrustError, WrongShop
+from certs.roster import Member
 from certs.store import ShopState, Store
+from protocol.messages import Hello
 
 log = get_logger(__name__)
 
@@ -25,6 +30,8 @@ EARLY = timedelta(days=180)
 """Before its end a certificate is renewed this much earlier: a laptop may lie in a drawer for months."""
 LOOK_SECONDS = 3.0
 AGAIN = timedelta(minutes=10)
+LATER = timedelta(days=1)
+CLOCK_SECONDS = 6.0
 SLEPT = timedelta(seconds=30)
 
 
@@ -38,10 +45,21 @@ class Renewal:
     text: str = ""
 
 
+class NotTaken(OperationError):
+    code = "renewal-not-taken"
+    hint = "The present one stays. If the clock of that laptop is behind, set it and run this again."
+
+
 def due(shop: ShopState, now: datetime) -> bool:
-    """Whether the certificate should be renewed: its end is near, or the authority behind it was handed over."""
+    """Whether the certificate should be renewed: its end is near, its start is still to come (the clock that made it
+    was ahead, if this one is not behind), or the authority behind it was handed over."""
     ends, handed_over = _facts(shop.certificate, shop.authority)
-    return handed_over or ends - now < EARLY
+    return handed_over or ends - now < EARLY or to_come(shop, now)
+
+
+def to_come(shop: ShopState, now: datetime) -> bool:
+    """Whether the certificate begins in the future of this laptop's clock."""
+    return now < certificates.issued(shop.certificate) - certificates.BACKDATED
 
 
 @lru_cache(maxsize=4)
@@ -57,7 +75,7 @@ def _facts(certificate: bytes, authority: bytes) -> tuple[datetime, bool]:
 async def renew_certificate(workspace: Workspace, *, now: bool = False, net: Network | None = None) -> Renewal:
     """Renew this laptop's certificate where that is due (or ``now``), from any admin that holds the authority.
 
-    Raises ``TrustError`` and ``PeerError``: the last refusal of those who were asked.
+    Raises ``TrustError``, ``PeerError`` and :class:`NotTaken`: the last refusal of those who were asked.
     """
     store = workspace.store
     shop = await asyncio.to_thread(store.require_shop)
@@ -65,7 +83,9 @@ async def renew_certificate(workspace: Workspace, *, now: bool = False, net: Net
     if not now and not due(shop, store.clock()):
         return Renewal(False, own.name, certificates.expires(shop.certificate))
     if await asyncio.to_thread(store.authority) is not None:
-        await asyncio.to_thread(lambda: store.take_certificate(store.renew(own.public_key)))
+        if net is not None and to_come(shop, store.clock()):
+            await _ask_clocks(shop, net, own.node_id)
+        await asyncio.to_thread(lambda: _take(store, store.renew(own.public_key), own.name))
         return Renewal(True, own.name, certificates.expires(store.identity().certificate))
     if net is not None:
         return await _ask(workspace, shop, net)
@@ -88,8 +108,8 @@ async def _ask(workspace: Workspace, shop: ShopState, net: Network) -> Renewal:
             if answer.status == "waiting":
                 waiting = Renewal(False, member.name, certificates.expires(shop.certificate), answer.text)
                 continue
-            await asyncio.to_thread(store.take_certificate, answer.certificate)
-        except (PeerError, TrustError) as error:
+            await asyncio.to_thread(_take, store, answer.certificate, member.name)
+        except (PeerError, TrustError, NotTaken) as error:
             log.debug("not renewed", admin=member.name, reason=str(error))
             failure = error
             continue
@@ -99,6 +119,32 @@ async def _ask(workspace: Workspace, shop: ShopState, net: Network) -> Renewal:
     if waiting is not None:
         return waiting
     raise failure
+
+
+def _take(store: Store, certificate: bytes, maker: str) -> None:
+    """Use it, or raise :class:`NotTaken`. Blocking."""
+    if not store.take_certificate(certificate):
+        raise NotTaken(f"The certificate that {maker} made ends no later than the present one.")
+
+
+async def _ask_clocks(shop: ShopState, net: Network, own: str) -> None:
+    """Raise ``WrongClock`` where another laptop's clock has reached the making of this laptop's certificate: then the
+    clock here is behind, and a certificate by it would be worse. An admin's answer tells that by itself."""
+    others = [member for member in shop.roster.members if member.active and member.node_id != own]
+
+    async def ask(member: Member) -> datetime | None:
+        directory = net.directory
+        for address in directory.candidates(member.node_id):
+            try:
+                async with Link(directory.store, address, member.node_id, directory.limits, dates=False) as link:
+                    return (await link.read(Hello.decode, "GET", CLOCK_PATH, seconds=CLOCK_SECONDS)).time
+            except PeerError:
+                continue
+        return None
+
+    for member, theirs in zip(others, await asyncio.gather(*map(ask, others)), strict=True):
+        if theirs is not None and theirs >= certificates.issued(shop.certificate) - TOLERANCE:
+            raise compare(net.directory.store.clock(), theirs, member.name, shop)
 
 
 async def keep_certificate(workspace: Workspace, net: Network, server: PeerServer) -> None:
@@ -122,8 +168,10 @@ async def keep_certificate(workspace: Workspace, net: Network, server: PeerServe
                 done = await renew_certificate(workspace, net=net)
                 if not done.renewed:
                     log.warning("the certificate waits to be renewed", admin=done.by, reason=done.text)
+                elif to_come(await asyncio.to_thread(store.require_shop), store.clock()):
+                    next_try = store.clock() + LATER  # the clocks of the two laptops do not agree
                 continue
-        except (TrustError, PeerError, OSError) as error:
+        except (TrustError, PeerError, NotTaken, OSError) as error:
             log.warning("certificate not renewed", reason=str(error))
         await beat(LOOK_SECONDS)
         slept = (store.clock() - wall) - timedelta(seconds=loop.time() - steady)

@@ -18,7 +18,7 @@ from agent.peers.link import Link
 from agent.peers.pace import Throttle
 from agent.peers.push import Push, Pushed, Tell, silent
 from agent.reading import Opener, plainly
-from certs.errors import RosterRollback, TrustError
+from certs.errors import RosterConflict, RosterRollback, TrustError
 from certs.roster import Roster
 from protocol.errors import MessageError
 from protocol.manifest import Manifest
@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 T = TypeVar("T")
+
+EXCHANGES = 3
+"""How often rosters are exchanged over one link until both sides have the same."""
 
 
 class PeerClient:
@@ -154,10 +157,13 @@ class PeerClient:
             yield hashes
 
     async def exchange_roster(self, node_id: str) -> Roster:
-        """Give the device this laptop's roster and take its own; both end with the higher version."""
+        """Give the device this laptop's roster and take its own; both end with the one returned, the higher version.
+
+        Raises ``NotTrusted`` where they do not: the two are by different authorities, or of one version.
+        """
         link = await self.directory.connect(node_id)
         try:
-            return await self._exchange_roster(link)
+            return await self._exchange_roster(link, agreed=True)
         finally:
             await link.close()
 
@@ -171,16 +177,24 @@ class PeerClient:
         finally:
             await link.close()
 
-    async def _exchange_roster(self, link: Link) -> Roster:
+    async def _exchange_roster(self, link: Link, *, agreed: bool = False) -> Roster:
+        """Again where the roster here has changed meanwhile: the store signs a higher one where theirs needs that."""
         store = self.directory.store
-        own = (await asyncio.to_thread(store.signed_roster)).encode()
-        theirs = await link.call("POST", "/v1/roster", own, limit=MAX_ROSTER_BYTES)
-        try:
-            return await asyncio.to_thread(store.save_roster, theirs)
-        except RosterRollback:
-            return store.roster()
-        except TrustError as error:
-            raise NotTrusted.of(error) from error
+        for left in reversed(range(EXCHANGES)):
+            own = await asyncio.to_thread(store.signed_roster)
+            theirs = await _given(link, own.encode())
+            try:
+                return await asyncio.to_thread(store.save_roster, theirs)
+            except RosterRollback as error:
+                version = (await asyncio.to_thread(store.roster)).version
+                if version == own.roster.version or not left:
+                    if agreed:
+                        raise NotTrusted.of(error) from error
+                    break
+                log.warning("roster signed anew", version=version, before=own.roster.version, reason=str(error))
+            except TrustError as error:
+                raise NotTrusted.of(error) from error
+        return store.roster()
 
     async def _stream(
         self, node_id: str, path: str, request: Message, decode: Callable[[bytes], T]
@@ -197,3 +211,13 @@ class PeerClient:
                     raise BadAnswer(f"{link.who} sent an answer that cannot be read: {error}") from error
         finally:
             await link.close()
+
+
+async def _given(link: Link, roster: bytes) -> bytes:
+    """Give the peer a roster; the one that it holds then, also where the two conflict."""
+    try:
+        return await link.call("POST", "/v1/roster", roster, limit=MAX_ROSTER_BYTES)
+    except Refused as error:
+        if error.code != RosterConflict.code:
+            raise
+        return await link.call("GET", "/v1/roster", limit=MAX_ROSTER_BYTES)

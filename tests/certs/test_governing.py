@@ -14,6 +14,7 @@ from certs.errors import (
     BadCertificate,
     BadName,
     BadSignature,
+    CertificateNotYetValid,
     ExpiredCertificate,
     ForeignAuthority,
     LastAdmin,
@@ -313,3 +314,36 @@ def test_an_ended_certificate_is_renewed_for_active_devices_only(
         admin.renew(make_store("stranger").identity().public_key)
     with pytest.raises(NotAdmin):
         member.renew(member.identity().public_key)
+
+
+def joined_by_a_clock_ahead(admin: Store, make_store: MakeStore, clock: Clock) -> Store:
+    clock.forward(days=365)
+    early = enrol(admin, make_store("early"))
+    clock.forward(days=-365)
+    return early
+
+
+def test_a_certificate_made_by_a_clock_that_was_ahead_gives_way_to_one_that_holds_now(
+    admin: Store, make_store: MakeStore, clock: Clock
+) -> None:
+    early = joined_by_a_clock_ahead(admin, make_store, clock)
+    before = early.identity().certificate
+    with pytest.raises(CertificateNotYetValid):
+        certificates.check_dates(before, clock.now)
+    renewed = admin.renew(early.identity().public_key)
+    assert early.take_certificate(renewed)
+    certificates.check_dates(early.identity().certificate, clock.now)
+    # The rule stays: of two that hold, or that both do not hold, the one that ends later.
+    clock.forward(days=400)
+    assert early.take_certificate(before)
+    assert not early.take_certificate(renewed)
+    clock.forward(days=-400)
+    assert not early.take_certificate(certificates_of(admin, early, clock, days=100))
+
+
+def certificates_of(admin: Store, store: Store, clock: Clock, days: int) -> bytes:
+    """A certificate made by a clock so many days ahead."""
+    clock.forward(days=days)
+    made = admin.renew(store.identity().public_key)
+    clock.forward(days=-days)
+    return made
