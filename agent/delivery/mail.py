@@ -114,7 +114,8 @@ class MailDelivery:
 
     def _message(self, parcel: Parcel) -> bytes:
         message = EmailMessage(policy=SMTP_POLICY)
-        message["Subject"] = parcel.title
+        # Businesses and files may be named over several lines; a header may not.
+        message["Subject"] = " ".join(parcel.title.splitlines())
         message["From"] = self.sender
         message["To"] = ", ".join(self.to)
         message["Date"] = format_datetime(parcel.created)
@@ -122,7 +123,8 @@ class MailDelivery:
         lines = (*parcel.lines, f"File: {parcel.name}", f"SHA-256: {parcel.sha256}")
         message.set_content("\n".join(lines) + "\n")
         data = parcel.path.read_bytes()
-        message.add_attachment(data, maintype="application", subtype="octet-stream", filename=parcel.name)
+        name = " ".join(parcel.name.splitlines())
+        message.add_attachment(data, maintype="application", subtype="octet-stream", filename=name)
         return message.as_bytes()
 
     @asynccontextmanager

@@ -20,6 +20,7 @@ class BundleFiles:
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
+        self._present = workspace
         self._known: dict[bytes, Opened] = {}
 
     @property
@@ -59,9 +60,10 @@ class BundleFiles:
     def encoder(self) -> Sealer | None:
         """What seals a new bundle of the archive: to the archive's key, the recovery key and the other recipients.
 
-        None where the archive is not sealed.
+        None where the archive is not sealed. By the present settings: an agent that runs for weeks receives here.
         """
-        if not self._workspace.config.encrypt_archive:
+        self._present = present = self._present.anew()
+        if not present.config.encrypt_archive:
             return None
         from agent.operations.keys import shop_recipients
         from agent.sealing.age import Lock
@@ -69,7 +71,7 @@ class BundleFiles:
         from agent.sealing.stream import Sealer
 
         own = ArchiveKey(self.keys).ensure()
-        return Sealer(Lock(tuple(dict.fromkeys((own, *shop_recipients(self._workspace))))))
+        return Sealer(Lock(tuple(dict.fromkeys((own, *shop_recipients(present))))))
 
     def _opened(self, path: Path) -> Opened:
         from agent.sealing.age import Keys

@@ -6,9 +6,10 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.archive.errors import ArchiveError
 from agent.archive.history import History
 from agent.archive.records import BackupRecord
-from agent.config import change, load
+from agent.config import change
 from agent.config_delivery import DeliverySettings
 from agent.delivery.base import Delivered, Told
 from agent.delivery.errors import BadPlaceError, DeliveryError
@@ -20,7 +21,7 @@ from agent.operations.errors import OperationError
 from agent.operations.inspect import inspect_bundle
 from agent.operations.keys import NoRecipient, recipients_for
 from agent.operations.passphrases import check
-from agent.operations.posting import outbox
+from agent.operations.posting import finish, outbox, was_sent
 from agent.operations.workspace import Workspace, utc_now
 from agent.reading import size_of
 from agent.sealing.age import SUFFIX, Lock, is_sealed, seal_file
@@ -101,7 +102,8 @@ async def queue_delivery(
     sealed = lock.describe() if lock else "sealed before" if sealed_already else "plain"
     if manifest is not None and passphrase is None:
         for waiting in await asyncio.to_thread(box.jobs):  # asked again: the same delivery, not a second copy
-            if (waiting.bundle_id, waiting.place, waiting.sealed) == (manifest.bundle_id, to, sealed):
+            same = (waiting.bundle_id, waiting.place, waiting.sealed) == (manifest.bundle_id, to, sealed)
+            if same and not was_sent(box, waiting):
                 return await asyncio.to_thread(box.retry, waiting, utc_now())
     job_id, folder = await asyncio.to_thread(box.prepare)
     try:
@@ -140,7 +142,7 @@ async def queue_delivery(
 
 
 async def hand_over(workspace: Workspace, history: History, job: Job, *, progress: Progress = silent) -> DeliveryDone:
-    """Try to deliver now. Delivered: noted in the history and out of the queue.
+    """Try to deliver now. Delivered: out of the queue, and noted in the history as far as that can be written.
 
     Raises :class:`DeliveryWaits` where it will be tried again by itself, the ``DeliveryError`` itself where not, and
     :class:`Busy` where another process is at it.
@@ -151,11 +153,11 @@ async def hand_over(workspace: Workspace, history: History, job: Job, *, progres
         raise Busy(f"Delivery {job.id} is being worked on by another process.")
     try:
         current = await asyncio.to_thread(box.again, job.id)
-        if current is None:
+        if current is None or was_sent(box, current):
             raise Busy(f"Delivery {job.id} was done by another process.")
         told = _telling(progress, current.name)
         try:
-            place = open_place(find_place(current.place, load(workspace.home).delivery))
+            place = open_place(find_place(current.place, workspace.config.delivery))
             delivered = await place.deliver(box.parcel(current), told)
         except DeliveryError as error:
             await _note_failure(box, current, error)
@@ -164,8 +166,12 @@ async def hand_over(workspace: Workspace, history: History, job: Job, *, progres
             reason = DeliveryError(f"{current.name} cannot be read: {error.strerror}.", "Deliver the backup anew.")
             await _note_failure(box, current, reason)
             raise reason from error
-        await _note(history, current, delivered)
-        await asyncio.to_thread(box.done, current)
+        # First: a note that fails must not have it sent again.
+        await finish(box, current)
+        try:
+            await _note(history, current, delivered)
+        except (ArchiveError, OSError) as error:
+            log.warning("delivered, but not noted", id=current.id, bundle=current.bundle_id, reason=str(error))
         return DeliveryDone(current, delivered)
     finally:
         await asyncio.to_thread(lock.release)

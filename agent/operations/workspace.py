@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from agent.config import Config, load
+from agent.config import Config, ConfigError, load
 from agent.home import Home
+from agent.log import get_logger
 
 if TYPE_CHECKING:
     from agent.archive.folder import Archive
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from agent.peers.clones import Clones
     from agent.tables.catalogue import Catalogue
     from certs.store import Store
+
+log = get_logger(__name__)
 
 
 def utc_now() -> datetime:
@@ -32,6 +35,25 @@ class Workspace:
 
     def __init__(self, home: Home) -> None:
         self.home = home
+        self._complaint = ""  # what was wrong with the settings when they were last looked at
+
+    def anew(self) -> Workspace:
+        """The same folder opened afresh, for who works for long: with the present settings. Blocking.
+
+        Where these cannot be used, with those of this workspace, and the log says so once. Raises ``ConfigError`` where
+        it has none either.
+        """
+        fresh = Workspace(self.home)
+        try:
+            fresh.config = load(self.home)
+        except ConfigError as error:
+            if "config" not in self.__dict__:
+                raise
+            fresh.config = self.config
+            fresh._complaint = str(error)
+            if fresh._complaint != self._complaint:
+                log.warning("the settings cannot be used: the last good ones stay", reason=fresh._complaint)
+        return fresh
 
     @cached_property
     def config(self) -> Config:

@@ -27,7 +27,7 @@ class Entry:
     """One entry of the schedule, as in the settings. ``days`` are weekdays or days of the month, () for every day.
 
     ``device`` is set where another device must be online; ``when_online``: due also when it comes back. ``added``:
-    no slot before it counts.
+    no slot before it counts (see :func:`latest_slot`).
     """
 
     name: str
@@ -154,14 +154,21 @@ def jitter(entry: Entry, slot: datetime, zone: tzinfo, seed: str) -> timedelta:
     return most * (int.from_bytes(digest[:4], "big") / 2**32)
 
 
-def latest_slot(entry: Entry, now: datetime, zone: tzinfo) -> datetime | None:
-    """The newest slot at or before ``now``, UTC; None where there is none since the entry was added."""
+def latest_slot(entry: Entry, now: datetime, zone: tzinfo, *, present: datetime | None = None) -> datetime | None:
+    """The newest slot at or before ``now``, UTC; None where there is none since the entry was added.
+
+    ``present`` is the real time, where ``now`` is another. An entry that was added later than that was added by a clock
+    that was ahead: that does not count, or nothing would be due for long.
+    """
+    added = entry.added
+    if added is not None and added > (present or now) + CLOCK_TOLERANCE:
+        added = None
     today = now.astimezone(zone).date()
     for back in range(-1, _HORIZON):
         passed = [slot for slot in slots_of(entry, today - timedelta(days=back), zone) if slot <= now]
         if passed:
             newest = max(passed)
-            return newest if entry.added is None or newest >= entry.added else None
+            return newest if added is None or newest >= added else None
     return None
 
 
@@ -196,7 +203,7 @@ def missing(
         return ()
     found = []
     for entry in entries:
-        slot = latest_slot(entry, now - entry.alarm_after, zone)
+        slot = latest_slot(entry, now - entry.alarm_after, zone, present=now)
         past = pasts.get(entry.name, Past())
         if slot is not None and (past.succeeded is None or past.succeeded < slot):
             found.append(Missing(entry, slot, past.succeeded))

@@ -77,6 +77,14 @@ def read(workspace: Workspace, path: Path) -> bytes:
         return file.read()
 
 
+class Killed(BaseException):
+    pass
+
+
+def killed(*_: object, **__: object) -> None:
+    raise Killed
+
+
 async def never(words: str) -> str:
     raise AssertionError(words)
 
@@ -224,18 +232,27 @@ async def test_killed_between_the_delivery_and_its_note_makes_no_copy(
     workspace: Workspace, history: History, record: BackupRecord, nas: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = await queue_delivery(workspace, workspace.archive.locate(record.path), f"path:{nas}", plain=True)
-
-    class Killed(BaseException):
-        pass
-
-    def killed(*_: object, **__: object) -> None:
-        raise Killed
-
     with monkeypatch.context() as patched:
         patched.setattr(History, "change_backup", killed)
         with pytest.raises(Killed):
             await hand_over(workspace, history, job)
     assert len(list(nas.iterdir())) == 1
+    assert outbox(workspace).jobs() == (), "a mail could not be told from its copy: it is out of the queue first"
+    with pytest.raises(Busy):
+        await hand_over(fresh(workspace), history, job)
+    assert len(list(nas.iterdir())) == 1
+
+
+async def test_killed_before_it_is_out_of_the_queue_makes_no_copy_of_a_file(
+    workspace: Workspace, history: History, record: BackupRecord, nas: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await queue_delivery(workspace, workspace.archive.locate(record.path), f"path:{nas}", plain=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(Outbox, "done", killed)
+        with pytest.raises(Killed):
+            await hand_over(workspace, history, job)
+    assert len(list(nas.iterdir())) == 1
+    posting._sent.clear()  # as a process that was started anew
     done = await hand_over(fresh(workspace), history, job)
     assert done.delivered is not None
     assert done.delivered.already

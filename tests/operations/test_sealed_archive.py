@@ -91,6 +91,19 @@ async def test_a_sealed_copy_elsewhere_is_held_against_its_checksum_and_not_dril
         assert [each.id for each in await newest_of_groups(unlocked, history)] == [record.id]
 
 
+async def test_what_an_agent_receives_is_sealed_by_the_present_settings(tmp_path: Path) -> None:
+    workspace = workspace_at(tmp_path / "home")
+    assert not workspace.config.encrypt_archive, "as the agent started"
+    change(workspace.home, encrypt_archive=True)
+    async with workspace.history() as history:
+        record = await keep(workspace, history, NOON)
+        assert is_sealed(workspace.archive.locate(record.path))
+        broken = workspace.home.config.read_text() + "\n[[[nonsense"
+        workspace.home.config.write_text(broken)
+        record = await keep(workspace, history, NOON.replace(day=2))
+        assert is_sealed(workspace.archive.locate(record.path)), "the last good settings, not those of its start"
+
+
 async def test_a_place_is_listed_and_what_is_fetched_from_it_is_gone_afterwards(tmp_path: Path) -> None:
     workspace = workspace_at(tmp_path / "home")
     nas = tmp_path / "nas"

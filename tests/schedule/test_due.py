@@ -208,6 +208,23 @@ def test_a_clock_that_was_a_year_ahead_blocks_nothing() -> None:
     assert len(agent.done) - before == 11, "one to catch up, then one a day"
 
 
+def test_an_entry_added_by_a_clock_that_was_a_year_ahead_is_due_and_missed() -> None:
+    entry = replace(EVENING, added=START + timedelta(days=365))
+    agent = Agent(entry)
+    agent.live(START, START + timedelta(days=10))
+    assert len(agent.done) == 11, "one to catch up, then one a day"
+    late = datetime(2026, 1, 5, 20, tzinfo=UTC) + timedelta(hours=13)
+    assert [each.slot for each in missing([entry], {}, now=late, zone=BERLIN, awake_since=None)]
+
+
+@pytest.mark.parametrize("ahead", [timedelta(hours=-5), timedelta(minutes=50)])
+def test_what_was_missed_before_an_entry_was_added_is_no_alarm(ahead: timedelta) -> None:
+    now = datetime(2026, 1, 6, 9, tzinfo=UTC)
+    entry = replace(EVENING, added=now + ahead)
+    assert not missing([entry], {}, now=now, zone=BERLIN, awake_since=None)
+    assert not due([entry], {}, now=now, zone=BERLIN, online={})
+
+
 def test_a_clock_that_was_a_year_behind_makes_it_due_once() -> None:
     agent = Agent(EVENING)
     agent.live(START, START + timedelta(days=5))
