@@ -8,6 +8,7 @@ from datetime import datetime, time, timedelta
 
 from agent.archive.history import History, new_id
 from agent.archive.records import DONE, FAILED, INTERRUPTED, RUNNING, RunRecord
+from agent.archive.steps import to_the_end
 from agent.config_care import ScheduleEntry
 from agent.operations.errors import OperationError
 from agent.operations.workspace import Workspace, utc_now
@@ -55,10 +56,10 @@ async def run_entry(
     Raises ``HomeBusyError`` where an entry runs already: never two at once.
     """
     with workspace.home.lock("schedule"):
-        record = await history.start_run(
-            RunRecord(new_id(), entry.name, entry.task, RUNNING, started_at=utc_now(), slot=slot)
-        )
+        record = RunRecord(new_id(), entry.name, entry.task, RUNNING, started_at=utc_now(), slot=slot)
         try:
+            # To its end, so that what is cancelled meanwhile has a record that can end.
+            await to_the_end(history.start_run(record))
             detail = await _do(workspace, history, entry)
         except Exception as error:
             code = str(getattr(error, "code", "unexpected"))
