@@ -36,6 +36,8 @@ from agent.delivery.errors import (
 
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_MOUNTS = Path("/etc/fstab")
+_MOUNT = "Mount the share; it is tried again by itself."
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,8 @@ class FolderDelivery:
                 f"There is no folder {self.folder}.",
                 "Mount the share, or correct the path.",
             )
+        if (missing := _unmounted(self.folder)) is not None:
+            raise UnreachableError(f"{missing} is not mounted: what is written there stays on this laptop.", _MOUNT)
 
     def _target(self, parcel: Parcel, stop: Stop) -> tuple[Path, bool]:
         """The first name that is free, or under which this very file is already."""
@@ -168,6 +172,19 @@ class FolderDelivery:
         if error.errno in _DENIED:
             return LoginError(f"This user may not write in {self.folder}: {reason}.")
         return UnreachableError(f"Writing to {self.folder} failed: {reason}.")
+
+
+def _unmounted(folder: Path) -> Path | None:
+    """The folder, or one around it, that is a mount by the system's table (fstab(5)) and is none now: the empty folder
+    in its place takes files as well."""
+    try:
+        lines = _MOUNTS.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return None
+    entries = [line.split() for line in lines if not line.lstrip().startswith("#")]
+    mounts = {Path(fields[1].replace("\\040", " ")) for fields in entries if len(fields) > 1}
+    found = folder.resolve()
+    return next((each for each in (found, *found.parents) if each in mounts and not each.is_mount()), None)
 
 
 def _forget_cache(path: Path) -> None:

@@ -138,3 +138,22 @@ async def test_a_cloud_s_refusals(s3_port: int, parcel: MakeParcel) -> None:
     insecure = CloudDelivery("s3://words/x", USER, PASSWORD, s3_options(s3_port))
     with pytest.raises((UnreachableError, BadPlaceError)):
         await insecure.deliver(parcel(b"data"))
+
+
+async def test_a_share_that_is_not_mounted_takes_nothing(
+    tmp_path: Path, parcel: MakeParcel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its mount point is a folder as well: what is written there would stay on the laptop, under the next mount."""
+    share, sent = tmp_path / "the share", parcel(b"data")
+    (share / "backups").mkdir(parents=True)
+    table, written = tmp_path / "fstab", str(share).replace(" ", "\\040")
+    table.write_text(f"# /elsewhere\n//nas/shop {written} cifs rw 0 0\nUUID=1 none swap\n")
+    monkeypatch.setattr("agent.delivery.folder._MOUNTS", table)
+    place = FolderDelivery(share / "backups")
+    for doing in (place.deliver(sent), place.check(), place.there()):
+        with pytest.raises(UnreachableError, match="the share is not mounted") as caught:
+            await doing
+        assert caught.value.temporary
+    assert list((share / "backups").iterdir()) == []
+    table.write_text("//nas/other /mnt/other cifs rw 0 0\n")
+    assert (await place.deliver(sent)).already is False
