@@ -12,14 +12,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from agent.home import Home
 from agent.operations.errors import OperationError
 from agent.operations.workspace import Workspace, person, utc_now
 from certs import files
 from certs.errors import TrustError
-from certs.members import Member
+
+if TYPE_CHECKING:
+    from certs.members import Member
 
 WAITING, APPROVED, DECLINED, EXPIRED, DONE, FAILED = "waiting", "approved", "declined", "expired", "done", "failed"
 PushMode = Literal["newer", "bundle"]

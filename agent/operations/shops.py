@@ -13,6 +13,7 @@ from pathlib import Path
 from agent.beat import beat
 from agent.config import change
 from agent.log import get_logger
+from agent.operations.authority import FIRST_SECONDS, Telling
 from agent.operations.network import network
 from agent.operations.workspace import Workspace
 from agent.peers.address import Address
@@ -61,12 +62,18 @@ async def open_window(
     port: int = 0,
     replaces: str | None = None,
 ) -> AsyncIterator[tuple[Code, Window]]:
-    """An invitation of this process's own, advertised by mDNS where that works."""
+    """An invitation of this process's own, advertised by mDNS where that works. Whom it lets in is noted in the newest
+    list of devices that others have: it is asked for while the code is typed."""
     workspace.config.device_name()
     code = new_code()
     side = await asyncio.to_thread(invitation, workspace.store, code, role, replaces)
     async with network(workspace) as net, Window(side, approve, discovery=net.discovery, port=port) as window:
-        yield code, window
+        exchanging = asyncio.create_task(Telling(workspace, net).exchange(FIRST_SECONDS))
+        try:
+            yield code, window
+        finally:
+            exchanging.cancel()
+            await asyncio.gather(exchanging, return_exceptions=True)
 
 
 async def join_shop(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,12 @@ from agent.home import Home
 from agent.operations import authority, governing
 from agent.operations.authority import NotKept, Telling
 from agent.operations.devices import revoke, tell_roster
+from agent.operations.shops import open_window
 from agent.operations.workspace import Workspace
 from agent.peers.errors import PeerError
 from certs.errors import RosterConflict
 from certs.kit import Kit
-from certs.roster import Roster
+from certs.roster import Role, Roster
 from certs.store import Store
 from tests.peers.laptops import Laptop, admit, make_laptop, make_shop
 
@@ -156,3 +158,14 @@ async def test_a_fork_that_nobody_there_can_heal_is_not_called_told(came: Came) 
         with pytest.raises(PeerError) as caught:
             await came.x.client(server.port).exchange_roster(came.front.node_id)
     assert caught.value.code == "roster-rollback"
+
+
+async def test_whom_an_invitation_lets_in_is_noted_in_the_newest_list(came: Came) -> None:
+    async def approve(_: object) -> bool:
+        return True
+
+    async with came.front.serve() as server:
+        workspace = came.workspace(server.port)
+        async with open_window(workspace, Role.MEMBER, approve), asyncio.timeout(20):
+            while came.back.store.roster().version < 6:
+                await asyncio.sleep(0.05)
