@@ -81,19 +81,10 @@ class Alerts:
         await asyncio.to_thread(self._save)
 
     async def _tell(self, alert: Alert, *, over: bool) -> bool:
-        """Whether it reached somebody, or there is nobody to be told but the log."""
-        (log.info if over else log.error)("alert", alert=alert.code, about=alert.key, message=alert.message, over=over)
         senders = self._senders
         if senders is None:
             senders = senders_of(await asyncio.to_thread(load, self._workspace.home))
-        reached = not senders
-        for name, send in senders.items():
-            try:
-                await send(alert, over)
-                reached = True
-            except AlertFailed as error:
-                log.warning("alert not delivered", way=name, about=alert.key, reason=str(error))
-        return reached
+        return await tell(senders, alert, over=over)
 
     def _load(self) -> dict[str, _Open]:
         try:
@@ -106,6 +97,19 @@ class Alerts:
         fresh = self._path.with_name(".alerts.json")
         fresh.write_text(json.dumps({key: asdict(each) for key, each in self._open.items()}), encoding="utf-8")
         fresh.replace(self._path)
+
+
+async def tell(senders: Mapping[str, Send], alert: Alert, *, over: bool) -> bool:
+    """Log it, and tell it in each of these ways. Whether it reached somebody, or there is nobody but the log."""
+    (log.info if over else log.error)("alert", alert=alert.code, about=alert.key, message=alert.message, over=over)
+    reached = not senders
+    for name, send in senders.items():
+        try:
+            await send(alert, over)
+            reached = True
+        except AlertFailed as error:
+            log.warning("alert not delivered", way=name, about=alert.key, reason=str(error))
+    return reached
 
 
 def senders_of(config: Config) -> dict[str, Send]:

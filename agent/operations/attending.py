@@ -20,7 +20,6 @@ from agent.operations import requests
 from agent.operations.network import whereabouts
 from agent.operations.requests import Requests
 from agent.operations.rights import require_compare
-from agent.operations.upkeep import keep_up
 from agent.operations.workspace import Workspace
 from agent.peers.handler import Arrived, Decision, IncomingOffer, Part, Peer, Prepared, Report
 from protocol.messages import SignedReceipt
@@ -68,7 +67,7 @@ class Attending:
             if self._reception is None:
                 receive = await _imported("agent.operations.receive")
                 self._reception = receive.Reception(self._workspace, self._history)
-                self._arriving = asyncio.create_task(keep_up("watching what comes in", self._reception.arrivals.watch))
+                self._arriving = asyncio.create_task(self._reception.arrivals.watch())
             return self._reception
 
     # What peers ask.

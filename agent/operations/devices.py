@@ -8,15 +8,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from agent.operations.authority import governing, tell_roster
+from agent.operations.authority import governing
 from agent.operations.workspace import Workspace, utc_now
 from agent.peers.errors import PeerError
 from certs.roster import Member, Right
 
 if TYPE_CHECKING:
     from protocol.messages import Hello
-
-__all__ = ["Device", "Revoked", "devices", "revoke", "tell_roster"]
 
 
 @dataclass(frozen=True, slots=True)

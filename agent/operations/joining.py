@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, replace
 
 from agent.log import get_logger
-from agent.operations.devices import tell_roster
+from agent.operations.authority import tell_roster
 from agent.operations.errors import OperationError
 from agent.operations.shops import join_shop
 from agent.operations.workspace import Workspace

@@ -7,11 +7,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from agent.config import Config, ConfigError, mask
-from agent.log import get_logger
-from agent.operations.alerts import Alert, AlertFailed, Alerts, senders_of
+from agent.operations.alerts import Alert, Alerts, senders_of, tell
 from agent.operations.workspace import utc_now
-
-log = get_logger(__name__)
 
 WAITS = "schedule-waits"
 PATIENCE = timedelta(minutes=30)
@@ -37,7 +34,7 @@ class Alarms:
         for key in [key for key in self._told if key.startswith(prefix)]:
             del self._told[key]
             if key not in current | kept:
-                await _tell(config, Alert(key, "over", f"Over: {key}"), over=True)
+                await tell(senders_of(config), Alert(key, "over", f"Over: {key}"), over=True)
 
     def awake(self) -> None:
         """The laptop slept, or its clock jumped: how long rounds fail is counted anew."""
@@ -66,25 +63,14 @@ class Alarms:
 
     async def _hold_by(self, config: Config, prefix: str, alerts: tuple[Alert, ...]) -> None:
         """Kept in memory alone: what was told before the settings broke is told once more."""
-        now, current = utc_now(), {alert.key for alert in alerts}
+        now, current, senders = utc_now(), {alert.key for alert in alerts}, senders_of(config)
         again = timedelta(hours=config.alerts.repeat_hours)
         for key in [key for key in self._told if key.startswith(prefix) and key not in current]:
             del self._told[key]
-            await _tell(config, Alert(key, "over", f"Over: {key}"), over=True)
+            await tell(senders, Alert(key, "over", f"Over: {key}"), over=True)
         for alert in alerts:
             told = self._told.get(alert.key)
-            if (told is None or not timedelta(0) <= now - told < again) and await _tell(config, alert, over=False):
+            if (told is None or not timedelta(0) <= now - told < again) and await tell(
+                senders_of(config), alert, over=False
+            ):
                 self._told[alert.key] = now
-
-
-async def _tell(config: Config, alert: Alert, *, over: bool) -> bool:
-    (log.info if over else log.error)("alert", alert=alert.code, about=alert.key, message=alert.message, over=over)
-    senders = senders_of(config)
-    reached = not senders
-    for name, send in senders.items():
-        try:
-            await send(alert, over)
-            reached = True
-        except AlertFailed as error:
-            log.warning("alert not delivered", way=name, about=alert.key, reason=str(error))
-    return reached

@@ -10,8 +10,8 @@ import pytest
 from agent.config import change
 from agent.home import Home
 from agent.operations import authority, governing
-from agent.operations.authority import NotKept, Telling
-from agent.operations.devices import revoke, tell_roster
+from agent.operations.authority import NotKept, Telling, tell_roster
+from agent.operations.devices import revoke
 from agent.operations.shops import open_window
 from agent.operations.workspace import Workspace
 from agent.peers.errors import PeerError

@@ -26,7 +26,7 @@ async def replace(session: Session, old: str, code: tuple[str, ...], address: st
       backroom init --database postgresql://... --name laptop-sales-003
       backroom replace laptop-sales-002 7-copper-lantern-violin
     """
-    from agent.operations.devices import tell_roster
+    from agent.operations.authority import tell_roster
     from agent.operations.replacing import replace as take_over
     from agent.operations.replacing import replaced_device
     from agent.operations.shops import join_shop

@@ -96,7 +96,7 @@ async def invite(session: Session, role: str, replaces: str | None, wait: bool, 
 @click.option("--address", metavar="HOST:PORT", help="Where the invitation is open, if it is not found by itself.")
 async def join(session: Session, code: tuple[str, ...], address: str | None) -> None:
     """Join a shop with the CODE that `backroom invite` shows on an admin's laptop."""
-    from agent.operations.devices import tell_roster
+    from agent.operations.authority import tell_roster
     from agent.operations.shops import join_shop
     from agent.operations.workspace import Workspace
 
